@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* A Linux tap device and its queues, through /dev/net/tun.
+ *
+ * Opens (and so creates) or adopts a multi-queue tap device, and adds and
+ * removes queues while it lives.  It knows descriptors and ioctls, no frames:
+ * those are turbotap-queue's.  It must not know Open vSwitch.
+ *
+ * Facts about the tun driver are from Linux drivers/net/tun.c and
+ * Documentation/networking/tuntap.rst.
+ *
+ * Locking: none; the caller lets one thread at a time in. */
+
+#ifndef TURBOTAP_DEV_H
+#define TURBOTAP_DEV_H 1
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The kernel's limit of descriptors for one device, attached and detached ones
+ * together (MAX_TAP_QUEUES in drivers/net/tun.c). */
+#define TURBOTAP_MAX_FDS 256
+
+/* The largest MTU that a tap takes (MAX_MTU of tun.c: 65535 less an Ethernet
+ * header), in octets. */
+#define TURBOTAP_MAX_MTU 65521
+
+struct turbotap_dev;
+
+/* Opens the multi-queue tap device 'name' in this thread's network namespace,
+ * creating it if there is none, and stores it in '*devp'.  With 'vnet_hdr'
+ * frames carry a virtio-net header.  The device has one receive queue, no
+ * transmit queue yet, and goes away with the last descriptor if it was created
+ * here, until turbotap_dev_set_persist() says otherwise.
+ *
+ * Returns 0 or a positive errno value, among them: ENOENT or ENODEV: no tun
+ * driver; EPERM, EACCES: no permission; EBUSY: somebody else's device, with
+ * one queue or in use; EINVAL: not a tap device, or one with other features;
+ * ENAMETOOLONG. */
+int turbotap_dev_open(const char *name, bool vnet_hdr,
+                      struct turbotap_dev **devp);
+
+/* Closes all descriptors of 'dev' and frees it.  Null is allowed. */
+void turbotap_dev_close(struct turbotap_dev *dev);
+
+/* Returns true if turbotap_dev_open() created the device rather than adopting
+ * one that was there. */
+bool turbotap_dev_is_created(const struct turbotap_dev *dev);
+
+/* Makes the device outlive its descriptors, or not.  Returns 0 or a positive
+ * errno value. */
+int turbotap_dev_set_persist(struct turbotap_dev *dev, bool persist);
+
+/* Stores the device's present name, which is not the one it was opened with
+ * after it has been renamed, in the IFNAMSIZ octets at 'name'.  Works from
+ * outside of the device's network namespace.  Returns 0 or a positive errno
+ * value: EBADFD if the device was deleted. */
+int turbotap_dev_get_name(const struct turbotap_dev *dev, char *name);
+
+/* Changes the number of receive queues to 'n_rxq', at least 1; those with an
+ * index below both the old and the new number stay as they are.  The host
+ * spreads its flows over all of them.  A queue that goes away must no longer
+ * be in use, and takes the frames along that are still in it.
+ *
+ * Returns 0 or a positive errno value: then all is as it was.  E2BIG: more
+ * than the kernel has descriptors for; EMFILE, ENFILE; EBADFD: deleted. */
+int turbotap_dev_set_n_rxq(struct turbotap_dev *dev, unsigned int n_rxq);
+unsigned int turbotap_dev_n_rxq(const struct turbotap_dev *dev);
+
+/* Changes the number of transmit queues to 'n_txq'.  Each is a descriptor of
+ * its own, *detached* (TUNSETQUEUE with IFF_DETACH_QUEUE): it still sends, but
+ * receives nothing and does not teach the kernel to steer the flow's next
+ * frames to it, which would reorder them.
+ *
+ * Returns 0 or a positive errno value as turbotap_dev_set_n_rxq() does. */
+int turbotap_dev_set_n_txq(struct turbotap_dev *dev, unsigned int n_txq);
+unsigned int turbotap_dev_n_txq(const struct turbotap_dev *dev);
+
+/* Returns the non-blocking descriptor of a queue.  It stays the device's. */
+int turbotap_dev_rxq_fd(const struct turbotap_dev *dev, unsigned int rxq);
+int turbotap_dev_txq_fd(const struct turbotap_dev *dev, unsigned int txq);
+
+/* Tells the kernel which offloads user space takes, as TUN_F_* flags.  Returns
+ * 0 or a positive errno value: EINVAL if the kernel lacks one of them. */
+int turbotap_dev_set_offload(struct turbotap_dev *dev, unsigned int tun_f);
+
+/* Sets the size of the virtio-net header in octets (10 or 12).  Only for a
+ * device opened with one.  Returns 0 or a positive errno value. */
+int turbotap_dev_set_vnet_hdr_size(struct turbotap_dev *dev, int size);
+
+#endif /* turbotap-dev.h */

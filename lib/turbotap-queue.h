@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* One direction of one queue of a tap device: batches of frames between user
+ * space and the kernel.
+ *
+ * This is the one interface in front of all the ways to move frames (the "I/O
+ * classes", one per file turbotap-io-*.c).  Its terms are those of AF_XDP: the
+ * caller *fills* a receive queue with empty buffers, *receives* the ones that
+ * the kernel wrote frames to, and *sends* batches of frames.  It must not know
+ * Open vSwitch, so that the unit tests, the fuzzers and the benchmark link it
+ * alone.
+ *
+ * Frames are Ethernet frames without FCS, with a virtio-net header of
+ * 'hdr_len' octets in front when the device was opened with one.
+ *
+ * Locking: one thread at a time may use a queue.  Which thread that is may
+ * change between any two calls, if the caller orders them (a mutex, or a
+ * thread that stopped before the other one started).  Only the counters may be
+ * read at any time, by anybody. */
+
+#ifndef TURBOTAP_QUEUE_H
+#define TURBOTAP_QUEUE_H 1
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The most frames that one system call moves.  A caller may pass more. */
+#define TURBOTAP_BURST 32
+
+/* Room for the reason that a probe gives, with the terminating null. */
+#define TURBOTAP_REASON_LEN 128
+
+enum turbotap_direction {
+    TURBOTAP_RX,                /* From the host into user space. */
+    TURBOTAP_TX,                /* From user space to the host. */
+};
+
+/* A buffer, empty or with a frame in it. */
+struct turbotap_buf {
+    void *data;                 /* First octet. */
+    uint32_t size;              /* In octets.  Filling: the room at 'data'.
+                                 * Received or to be sent: the frame. */
+    int error;                  /* After sending: 0 if the frame went, else
+                                 * a positive errno value. */
+    void *cookie;               /* The caller's own, never looked at. */
+};
+
+/* Why frames were lost, by errno value where the kernel gave one.  Each cause
+ * has a counter per queue, so that nothing vanishes uncounted. */
+enum turbotap_drop {
+    /* Receive. */
+    TURBOTAP_DROP_TRUNCATED,    /* The frame did not fit into its buffer. */
+    TURBOTAP_DROP_SHORT,        /* Less than an Ethernet header. */
+
+    /* Send. */
+    TURBOTAP_DROP_LINK_DOWN,    /* EIO: the device is administratively down. */
+    TURBOTAP_DROP_NO_BUFFER,    /* EAGAIN, ENOBUFS, ENOMEM: no room. */
+    TURBOTAP_DROP_INVALID,      /* EINVAL, EMSGSIZE: the kernel refused it. */
+    TURBOTAP_DROP_GONE,         /* EBADFD, ENODEV: the device was deleted. */
+
+    /* Both. */
+    TURBOTAP_DROP_OTHER,        /* Any other error. */
+
+    TURBOTAP_N_DROPS
+};
+
+/* Counters of one queue, since it was opened.  Only the thread that uses the
+ * queue writes them; they are read with turbotap_queue_get_stats(). */
+struct turbotap_queue_counters {
+    atomic_uint_fast64_t packets;       /* Frames moved. */
+    atomic_uint_fast64_t bytes;         /* Octets moved, headers included. */
+    atomic_uint_fast64_t batches;       /* Calls that moved a frame. */
+    atomic_uint_fast64_t empty_polls;   /* Receive calls that found none. */
+    atomic_uint_fast64_t syscalls;      /* System calls made. */
+    atomic_uint_fast64_t drops[TURBOTAP_N_DROPS];
+};
+
+/* A snapshot of the same. */
+struct turbotap_queue_stats {
+    uint64_t packets;
+    uint64_t bytes;
+    uint64_t batches;
+    uint64_t empty_polls;
+    uint64_t syscalls;
+    uint64_t drops[TURBOTAP_N_DROPS];
+};
+
+/* A queue.  An I/O class embeds this as the first member of its own struct and
+ * fills in none of it: turbotap_queue_open() does. */
+struct turbotap_queue {
+    const struct turbotap_io_class *class;
+    enum turbotap_direction direction;
+    uint16_t hdr_len;           /* Of the virtio-net header, in octets. */
+    int gone;                   /* Nonzero: errno value that says that the
+                                 * device was deleted.  It never comes back:
+                                 * no more system calls are made. */
+    struct turbotap_queue_counters counters;
+};
+
+/* What a queue is made of. */
+struct turbotap_queue_config {
+    int fd;                     /* Of the tap's queue: non-blocking, from
+                                 * turbotap-dev.  It stays the caller's, and
+                                 * open for as long as the turbotap_queue. */
+    enum turbotap_direction direction;
+    uint16_t hdr_len;           /* Of the virtio-net header, 0 without. */
+};
+
+/* A way to move frames.  All functions return 0 or a positive errno value
+ * unless they say otherwise; none of them logs, none calls back. */
+struct turbotap_io_class {
+    /* As in 'options:io' and 'status:io', e.g. "socket". */
+    const char *name;
+
+    /* Finds out whether this class can serve the tap queue 'fd', on this
+     * kernel, for this process.  Returns true if so.  If not, returns false
+     * and writes why into the 'size' octets at 'reason', as a phrase that
+     * follows "NAME: ". */
+    bool (*probe)(int fd, char *reason, size_t size);
+
+    /* Opens a queue on 'config' and stores it in '*queuep'. */
+    int (*open)(const struct turbotap_queue_config *config,
+                struct turbotap_queue **queuep);
+
+    /* Ends all I/O on 'queue' and frees it.  When this returns, the kernel
+     * neither touches a buffer of the queue nor holds the device because of
+     * it.  The buffers must have been reclaimed before. */
+    void (*close)(struct turbotap_queue *queue);
+
+    /* The descriptor that becomes readable when recv() has something. */
+    int (*poll_fd)(const struct turbotap_queue *queue);
+
+    /* Takes up to 'n' empty buffers from 'bufs', in order, and returns how
+     * many it took; those are the queue's until recv() or reclaim() gives
+     * them back.  Receive queues only. */
+    unsigned int (*fill)(struct turbotap_queue *queue,
+                         const struct turbotap_buf *bufs, unsigned int n);
+
+    /* How many buffers fill() would take now. */
+    unsigned int (*room)(const struct turbotap_queue *queue);
+
+    /* Receives up to 'n' frames into 'bufs' and their number into '*n_rx',
+     * without waiting.  A bad frame is counted, and its buffer stays with the
+     * queue.  Returns EAGAIN if there was nothing, 0 if '*n_rx' is nonzero or
+     * if all there was was bad. */
+    int (*recv)(struct turbotap_queue *queue, struct turbotap_buf *bufs,
+                unsigned int n, unsigned int *n_rx);
+
+    /* Stops receiving for good and gives up to 'n' of the queue's unused
+     * buffers back into 'bufs'.  Returns their number, 0 when it has no more.
+     * Frames that the kernel had already handed over can still be received
+     * before the first call, not after. */
+    unsigned int (*reclaim)(struct turbotap_queue *queue,
+                            struct turbotap_buf *bufs, unsigned int n);
+
+    /* Tries to send each of the 'n' frames in 'bufs', in order, without
+     * waiting for room, and sets the 'error' of each.  The frames stay the
+     * caller's, and are no longer looked at when this returns.  After an
+     * error that is the device's and not the frame's (EIO: it is down,
+     * EBADFD: it is gone) the rest fails with the same error. */
+    void (*send)(struct turbotap_queue *queue, struct turbotap_buf *bufs,
+                 unsigned int n);
+};
+
+/* The I/O classes, best first, null-terminated. */
+extern const struct turbotap_io_class *const turbotap_io_classes[];
+
+extern const struct turbotap_io_class turbotap_io_socket;
+#ifdef HAVE_LIBURING
+extern const struct turbotap_io_class turbotap_io_uring;
+#endif
+extern const struct turbotap_io_class turbotap_io_rw;
+
+/* Returns the class called 'name', or NULL if there is none. */
+const struct turbotap_io_class *turbotap_io_lookup(const char *name);
+
+/* Returns the best class that can serve the tap queue 'fd', and writes into
+ * the 'size' octets at 'reason' why each better one cannot ("" if there is no
+ * better one). */
+const struct turbotap_io_class *turbotap_io_best(int fd, char *reason,
+                                                 size_t size);
+
+/* Opens a queue of 'class' on 'config' and stores it in '*queuep'.  Returns 0
+ * or a positive errno value; then '*queuep' is NULL. */
+int turbotap_queue_open(const struct turbotap_io_class *class,
+                        const struct turbotap_queue_config *config,
+                        struct turbotap_queue **queuep);
+
+/* Each of these is the class function of the same name, with the counters
+ * kept.  turbotap_queue_recv() returns 0 only if '*n_rx' is nonzero, ENODEV
+ * once the device was deleted.  turbotap_queue_send() returns the number of
+ * frames that went. */
+void turbotap_queue_close(struct turbotap_queue *);
+int turbotap_queue_poll_fd(const struct turbotap_queue *);
+unsigned int turbotap_queue_fill(struct turbotap_queue *,
+                                 const struct turbotap_buf *, unsigned int n);
+unsigned int turbotap_queue_room(const struct turbotap_queue *);
+int turbotap_queue_recv(struct turbotap_queue *, struct turbotap_buf *,
+                        unsigned int n, unsigned int *n_rx);
+unsigned int turbotap_queue_reclaim(struct turbotap_queue *,
+                                    struct turbotap_buf *, unsigned int n);
+unsigned int turbotap_queue_send(struct turbotap_queue *,
+                                 struct turbotap_buf *, unsigned int n);
+
+/* Stores the counters of 'queue' in '*stats'.  Any thread may call this while
+ * another one uses the queue. */
+void turbotap_queue_get_stats(const struct turbotap_queue *queue,
+                              struct turbotap_queue_stats *stats);
+
+/* Returns the name of 'drop' in statistics, e.g. "truncated". */
+const char *turbotap_drop_to_string(enum turbotap_drop drop);
+
+/* For I/O classes: adds 'n' to a 'counter' of a queue that the caller has to
+ * itself.  One writer makes a plain load and store enough. */
+static inline void
+turbotap_count(atomic_uint_fast64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter,
+                          atomic_load_explicit(counter, memory_order_relaxed)
+                          + n, memory_order_relaxed);
+}
+
+/* For I/O classes: counts a frame of 'queue' lost to 'drop'. */
+static inline void
+turbotap_count_drop(struct turbotap_queue *queue, enum turbotap_drop drop)
+{
+    turbotap_count(&queue->counters.drops[drop], 1);
+}
+
+#endif /* turbotap-queue.h */
