@@ -95,7 +95,7 @@ struct turbotap_queue_stats {
 struct turbotap_queue {
     const struct turbotap_io_class *class;
     enum turbotap_direction direction;
-    uint16_t hdr_len;           /* Of the virtio-net header, in octets. */
+    uint32_t hdr_len;           /* Of the virtio-net header, in octets. */
     int gone;                   /* Nonzero: errno value that says that the
                                  * device was deleted.  It never comes back:
                                  * no more system calls are made. */
@@ -108,7 +108,7 @@ struct turbotap_queue_config {
                                  * turbotap-dev.  It stays the caller's, and
                                  * open for as long as the turbotap_queue. */
     enum turbotap_direction direction;
-    uint16_t hdr_len;           /* Of the virtio-net header, 0 without. */
+    uint32_t hdr_len;           /* Of the virtio-net header, 0 without. */
 };
 
 /* A way to move frames.  All functions return 0 or a positive errno value

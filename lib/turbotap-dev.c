@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* A tap device and the descriptors of its queues.  Must not know frames, nor
+ * the link's settings. */
+
+#include "turbotap-dev.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TUN_PATH "/dev/net/tun"
+
+struct turbotap_dev {
+    bool vnet_hdr;              /* Opened with IFF_VNET_HDR. */
+    bool created;               /* By turbotap_dev_open(), not adopted. */
+
+    /* Descriptors of the attached (rxq) and the detached (txq) queues. */
+    int rxq_fds[TURBOTAP_MAX_FDS];
+    int txq_fds[TURBOTAP_MAX_FDS];
+    unsigned int n_rxq;         /* At least 1. */
+    unsigned int n_txq;
+};
+
+/* Opens a descriptor and attaches it as a queue to the device 'name' in this
+ * thread's network namespace, with TUNSETIFF flags 'flags' besides those that
+ * every queue has.  Stores it in '*fdp'.  Returns 0 or a positive errno
+ * value. */
+static int
+attach_by_name(const char *name, short int flags, int *fdp)
+{
+    struct ifreq ifr;
+    int error;
+    int fd;
+
+    fd = open(TUN_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) {
+        return errno;
+    }
+
+    memset(&ifr, 0, sizeof ifr);
+    ifr.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | flags;
+    strncpy(ifr.ifr_name, name, sizeof ifr.ifr_name - 1);
+    if (ioctl(fd, TUNSETIFF, &ifr) < 0) {
+        error = errno;
+    } else if (strcmp(ifr.ifr_name, name)) {
+        /* The kernel takes a '%d' in a new device's name for a template. */
+        error = EINVAL;
+    } else {
+        *fdp = fd;
+        return 0;
+    }
+    close(fd);
+    return error;
+}
+
+int
+turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
+{
+    short int flags = vnet_hdr ? IFF_VNET_HDR : 0;
+    struct turbotap_dev *dev;
+    int error;
+
+    *devp = NULL;
+    if (!name[0]) {
+        return EINVAL;
+    } else if (strlen(name) >= IFNAMSIZ) {
+        return ENAMETOOLONG;
+    }
+
+    dev = calloc(1, sizeof *dev);
+    if (!dev) {
+        return ENOMEM;
+    }
+    dev->vnet_hdr = vnet_hdr;
+
+    /* IFF_TUN_EXCL tells, without a race, who creates the device. */
+    error = attach_by_name(name, flags | IFF_TUN_EXCL, &dev->rxq_fds[0]);
+    dev->created = !error;
+    if (error == EBUSY) {
+        error = attach_by_name(name, flags, &dev->rxq_fds[0]);
+    }
+    if (error) {
+        free(dev);
+        return error;
+    }
+
+    dev->n_rxq = 1;
+    *devp = dev;
+    return 0;
+}
+
+static void
+close_fds(const int *fds, unsigned int n)
+{
+    while (n) {
+        close(fds[--n]);
+    }
+}
+
+void
+turbotap_dev_close(struct turbotap_dev *dev)
+{
+    if (dev) {
+        close_fds(dev->txq_fds, dev->n_txq);
+        close_fds(dev->rxq_fds, dev->n_rxq);
+        free(dev);
+    }
+}
+
+bool
+turbotap_dev_is_created(const struct turbotap_dev *dev)
+{
+    return dev->created;
+}
+
+int
+turbotap_dev_set_persist(struct turbotap_dev *dev, bool persist)
+{
+    return ioctl(dev->rxq_fds[0], TUNSETPERSIST, persist) < 0 ? errno : 0;
+}
+
+int
+turbotap_dev_get_name(const struct turbotap_dev *dev, char *name)
+{
+    struct ifreq ifr;
+
+    memset(&ifr, 0, sizeof ifr);
+    if (ioctl(dev->rxq_fds[0], TUNGETIFF, &ifr) < 0) {
+        return errno;
+    }
+    memcpy(name, ifr.ifr_name, IFNAMSIZ);
+    return 0;
+}
+
+/* Opens the network namespace that 'dev' is in now and stores the descriptor
+ * in '*fdp'; stores in '*here' whether it is this thread's.  Returns 0 or a
+ * positive errno value. */
+static int
+open_netns(const struct turbotap_dev *dev, int *fdp, bool *here)
+{
+    struct stat ours, its;
+    int error;
+
+    *fdp = ioctl(dev->rxq_fds[0], TUNGETDEVNETNS);
+    if (*fdp < 0) {
+        return errno;
+    }
+    if (fstat(*fdp, &its) || stat("/proc/thread-self/ns/net", &ours)) {
+        error = errno;
+        close(*fdp);
+        return error;
+    }
+    *here = its.st_dev == ours.st_dev && its.st_ino == ours.st_ino;
+    return 0;
+}
+
+/* What attach_in_netns() is to do, and what became of it. */
+struct attachment {
+    int netns;
+    const char *name;
+    short int flags;
+    int fd;
+    int error;
+};
+
+/* A thread of its own, since there is no way back out of a network namespace
+ * that could not fail. */
+static void *
+attach_in_netns(void *attachment_)
+{
+    struct attachment *a = attachment_;
+
+    a->error = (setns(a->netns, CLONE_NEWNET)
+                ? errno
+                : attach_by_name(a->name, a->flags, &a->fd));
+    return NULL;
+}
+
+/* Opens one more descriptor of 'dev', attached, and stores it in '*fdp'.
+ * Returns 0 or a positive errno value.
+ *
+ * A queue can be attached only by name, in the namespace of whoever attaches
+ * it; if the device is elsewhere, that would make a second device. */
+static int
+add_queue(const struct turbotap_dev *dev, int *fdp)
+{
+    struct attachment a = {
+        .flags = dev->vnet_hdr ? IFF_VNET_HDR : 0,
+    };
+    char before[IFNAMSIZ], after[IFNAMSIZ];
+    pthread_t thread;
+    bool here;
+    int error;
+
+    if (dev->n_rxq + dev->n_txq >= TURBOTAP_MAX_FDS) {
+        return E2BIG;
+    }
+    error = turbotap_dev_get_name(dev, before);
+    if (error) {
+        return error;
+    }
+    error = open_netns(dev, &a.netns, &here);
+    if (error) {
+        return error;
+    }
+
+    a.name = before;
+    if (here) {
+        a.error = attach_by_name(before, a.flags, &a.fd);
+    } else {
+        error = pthread_create(&thread, NULL, attach_in_netns, &a);
+        if (!error) {
+            pthread_join(thread, NULL);
+        } else {
+            a.error = error;
+        }
+    }
+    close(a.netns);
+    if (a.error) {
+        return a.error;
+    }
+
+    /* Renamed, deleted or moved meanwhile?  Then what got attached may be
+     * another device, a new one even, which goes with the descriptor. */
+    error = turbotap_dev_get_name(dev, after);
+    if (!error && strcmp(before, after)) {
+        error = EAGAIN;
+    }
+    if (error) {
+        close(a.fd);
+        return error;
+    }
+    *fdp = a.fd;
+    return 0;
+}
+
+/* Opens one more descriptor of 'dev', detached, and stores it in '*fdp'.
+ * Returns 0 or a positive errno value. */
+static int
+add_detached_queue(const struct turbotap_dev *dev, int *fdp)
+{
+    struct ifreq ifr;
+    int error;
+
+    error = add_queue(dev, fdp);
+    if (error) {
+        return error;
+    }
+
+    memset(&ifr, 0, sizeof ifr);
+    ifr.ifr_flags = IFF_DETACH_QUEUE;
+    if (ioctl(*fdp, TUNSETQUEUE, &ifr) < 0) {
+        error = errno;
+        close(*fdp);
+    }
+    return error;
+}
+
+/* Changes the '*n' descriptors in 'fds' to 'new_n', with 'add' for new ones.
+ * Returns 0 or a positive errno value; then all is as it was. */
+static int
+set_n_fds(struct turbotap_dev *dev, int *fds, unsigned int *n,
+          unsigned int new_n,
+          int (*add)(const struct turbotap_dev *, int *fdp))
+{
+    const unsigned int old_n = *n;
+
+    while (*n < new_n) {
+        int error = add(dev, &fds[*n]);
+
+        if (error) {
+            close_fds(fds + old_n, *n - old_n);
+            *n = old_n;
+            return error;
+        }
+        ++*n;
+    }
+    while (*n > new_n) {
+        close(fds[--*n]);
+    }
+    return 0;
+}
+
+int
+turbotap_dev_set_n_rxq(struct turbotap_dev *dev, unsigned int n_rxq)
+{
+    if (!n_rxq) {
+        return EINVAL;
+    }
+    return set_n_fds(dev, dev->rxq_fds, &dev->n_rxq, n_rxq, add_queue);
+}
+
+unsigned int
+turbotap_dev_n_rxq(const struct turbotap_dev *dev)
+{
+    return dev->n_rxq;
+}
+
+int
+turbotap_dev_set_n_txq(struct turbotap_dev *dev, unsigned int n_txq)
+{
+    return set_n_fds(dev, dev->txq_fds, &dev->n_txq, n_txq,
+                     add_detached_queue);
+}
+
+unsigned int
+turbotap_dev_n_txq(const struct turbotap_dev *dev)
+{
+    return dev->n_txq;
+}
+
+int
+turbotap_dev_rxq_fd(const struct turbotap_dev *dev, unsigned int rxq)
+{
+    return dev->rxq_fds[rxq];
+}
+
+int
+turbotap_dev_txq_fd(const struct turbotap_dev *dev, unsigned int txq)
+{
+    return dev->txq_fds[txq];
+}
+
+int
+turbotap_dev_set_offload(struct turbotap_dev *dev, unsigned int tun_f)
+{
+    return (ioctl(dev->rxq_fds[0], TUNSETOFFLOAD, (unsigned long) tun_f) < 0
+            ? errno : 0);
+}
+
+int
+turbotap_dev_set_vnet_hdr_size(struct turbotap_dev *dev, int size)
+{
+    return ioctl(dev->rxq_fds[0], TUNSETVNETHDRSZ, &size) < 0 ? errno : 0;
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* The I/O class for a tap queue that has a socket, which the kernel module
+ * turbotap gives it: a batch costs one recvmmsg() or sendmmsg().  Must not
+ * know the other classes. */
+
+#include "turbotap-queue.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_ether.h>
+#include <linux/turbotap.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define TURBOTAP_PATH "/dev/net/turbotap"
+
+struct socket_queue {
+    struct turbotap_queue up;   /* Must be first. */
+    int fd;                     /* The socket, ours. */
+
+    /* One message per slot.  A transmit queue fills them in for each batch.
+     * Of a receive queue, the slots from 'first' on hold empty buffers, ready
+     * for recvmmsg(); those before it are free. */
+    unsigned int first;
+    struct turbotap_buf bufs[TURBOTAP_BURST];
+    struct iovec iovs[TURBOTAP_BURST];
+    struct mmsghdr msgs[TURBOTAP_BURST];
+};
+
+static struct socket_queue *
+socket_queue_cast(const struct turbotap_queue *queue)
+{
+    return (struct socket_queue *) queue;
+}
+
+/* Opens the module's device and stores its descriptor in '*fdp'.  Returns 0 or
+ * a positive errno value, and then writes why into the 'size' octets at
+ * 'reason'. */
+static int
+open_module(int *fdp, char *reason, size_t size)
+{
+    __u32 version;
+    int error;
+    int fd;
+
+    fd = open(TURBOTAP_PATH, O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        error = errno;
+        snprintf(reason, size, "%s: %s", TURBOTAP_PATH,
+                 error == ENOENT || error == ENODEV || error == ENXIO
+                 ? "module turbotap is not loaded" : strerror(error));
+        return error;
+    }
+
+    if (ioctl(fd, TURBOTAP_GET_VERSION, &version) < 0) {
+        error = errno;
+        snprintf(reason, size, "%s: %s", TURBOTAP_PATH, strerror(error));
+        close(fd);
+        return error;
+    } else if (version != TURBOTAP_API_VERSION) {
+        snprintf(reason, size,
+                 "module turbotap has interface version %u, not %u",
+                 version, TURBOTAP_API_VERSION);
+        close(fd);
+        return EPROTONOSUPPORT;
+    }
+    *fdp = fd;
+    return 0;
+}
+
+/* Makes a socket for the tap queue 'tun_fd' and stores it in '*fdp'; one that
+ * is a socket already is duplicated.  Returns 0 or a positive errno value, and
+ * then writes why into the 'size' octets at 'reason'. */
+static int
+open_socket(int tun_fd, int *fdp, char *reason, size_t size)
+{
+    struct turbotap_socket req = {
+        .tun_fd = tun_fd,
+        .flags = TURBOTAP_NONBLOCK | TURBOTAP_CLOEXEC,
+    };
+    socklen_t len = sizeof(int);
+    int module_fd = -1;
+    int type;
+    int error;
+
+    if (!getsockopt(tun_fd, SOL_SOCKET, SO_TYPE, &type, &len)) {
+        *fdp = fcntl(tun_fd, F_DUPFD_CLOEXEC, 0);
+        error = *fdp < 0 ? errno : 0;
+    } else {
+        error = open_module(&module_fd, reason, size);
+        if (error) {
+            return error;
+        }
+        *fdp = ioctl(module_fd, TURBOTAP_SOCKET, &req);
+        error = *fdp < 0 ? errno : 0;
+        close(module_fd);
+    }
+    if (error) {
+        snprintf(reason, size, "no socket: %s", strerror(error));
+    }
+    return error;
+}
+
+static bool
+socket_probe(int fd, char *reason, size_t size)
+{
+    int sock;
+
+    if (open_socket(fd, &sock, reason, size)) {
+        return false;
+    }
+    close(sock);
+    return true;
+}
+
+static int
+socket_open(const struct turbotap_queue_config *config,
+            struct turbotap_queue **queuep)
+{
+    char reason[TURBOTAP_REASON_LEN];
+    struct socket_queue *sq;
+    int error;
+
+    sq = calloc(1, sizeof *sq);
+    if (!sq) {
+        return ENOMEM;
+    }
+    error = open_socket(config->fd, &sq->fd, reason, sizeof reason);
+    if (error) {
+        free(sq);
+        return error;
+    }
+
+    sq->first = TURBOTAP_BURST;
+    for (int i = 0; i < TURBOTAP_BURST; i++) {
+        sq->msgs[i].msg_hdr.msg_iov = &sq->iovs[i];
+        sq->msgs[i].msg_hdr.msg_iovlen = 1;
+    }
+    *queuep = &sq->up;
+    return 0;
+}
+
+static void
+socket_close(struct turbotap_queue *queue)
+{
+    struct socket_queue *sq = socket_queue_cast(queue);
+
+    close(sq->fd);
+    free(sq);
+}
+
+static int
+socket_poll_fd(const struct turbotap_queue *queue)
+{
+    return socket_queue_cast(queue)->fd;
+}
+
+static unsigned int
+socket_room(const struct turbotap_queue *queue)
+{
+    return socket_queue_cast(queue)->first;
+}
+
+/* Puts the empty 'buf' into a free slot of 'sq'. */
+static void
+put_buf(struct socket_queue *sq, const struct turbotap_buf *buf)
+{
+    unsigned int i = --sq->first;
+
+    sq->bufs[i] = *buf;
+    sq->iovs[i].iov_base = buf->data;
+    sq->iovs[i].iov_len = buf->size;
+}
+
+static unsigned int
+socket_fill(struct turbotap_queue *queue, const struct turbotap_buf *bufs,
+            unsigned int n)
+{
+    struct socket_queue *sq = socket_queue_cast(queue);
+    unsigned int i;
+
+    for (i = 0; i < n && sq->first; i++) {
+        put_buf(sq, &bufs[i]);
+    }
+    return i;
+}
+
+static unsigned int
+socket_reclaim(struct turbotap_queue *queue, struct turbotap_buf *bufs,
+               unsigned int n)
+{
+    struct socket_queue *sq = socket_queue_cast(queue);
+    unsigned int i;
+
+    for (i = 0; i < n && sq->first < TURBOTAP_BURST; i++) {
+        bufs[i] = sq->bufs[sq->first++];
+    }
+    return i;
+}
+
+static int
+socket_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
+            unsigned int n, unsigned int *n_rx)
+{
+    struct socket_queue *sq = socket_queue_cast(queue);
+    struct turbotap_buf bad[TURBOTAP_BURST];
+    unsigned int n_bad = 0;
+    unsigned int end;
+    int retval;
+
+    if (n > TURBOTAP_BURST - sq->first) {
+        n = TURBOTAP_BURST - sq->first;
+    }
+    if (!n) {
+        return EAGAIN;
+    }
+
+    do {
+        /* Never with a timeout, which recvmmsg() looks at only after each
+         * datagram (recvmmsg(2), BUGS). */
+        retval = recvmmsg(sq->fd, &sq->msgs[sq->first], n, MSG_DONTWAIT, NULL);
+        turbotap_count(&queue->counters.syscalls, 1);
+    } while (retval < 0 && errno == EINTR);
+    if (retval < 0) {
+        return errno;
+    }
+
+    for (end = sq->first + retval; sq->first < end; sq->first++) {
+        const struct mmsghdr *msg = &sq->msgs[sq->first];
+        const struct turbotap_buf *buf = &sq->bufs[sq->first];
+
+        if (msg->msg_hdr.msg_flags & MSG_TRUNC) {
+            turbotap_count_drop(queue, TURBOTAP_DROP_TRUNCATED);
+            bad[n_bad++] = *buf;
+        } else if (msg->msg_len < queue->hdr_len + ETH_HLEN) {
+            turbotap_count_drop(queue, TURBOTAP_DROP_SHORT);
+            bad[n_bad++] = *buf;
+        } else {
+            bufs[*n_rx] = *buf;
+            bufs[*n_rx].size = msg->msg_len;
+            ++*n_rx;
+        }
+    }
+    while (n_bad) {
+        put_buf(sq, &bad[--n_bad]);
+    }
+    return 0;
+}
+
+/* Sends the 'n' frames in 'bufs', at most TURBOTAP_BURST.  Returns 0, or a
+ * positive errno value if no frame can be sent to the device any more. */
+static int
+send_burst(struct socket_queue *sq, struct turbotap_buf *bufs, unsigned int n)
+{
+    unsigned int i;
+
+    for (i = 0; i < n; i++) {
+        sq->iovs[i].iov_base = bufs[i].data;
+        sq->iovs[i].iov_len = bufs[i].size;
+    }
+
+    /* sendmmsg() stops at a frame that fails, and says why only when that
+     * frame comes first. */
+    for (i = 0; i < n; ) {
+        int retval = sendmmsg(sq->fd, &sq->msgs[i], n - i, MSG_DONTWAIT);
+        int error = retval < 0 ? errno : 0;
+
+        turbotap_count(&sq->up.counters.syscalls, 1);
+        if (error == EINTR) {
+            continue;
+        } else if (error) {
+            bufs[i++].error = error;
+            if (error == EIO || error == EBADFD) {
+                while (i < n) {
+                    bufs[i++].error = error;
+                }
+                return error;
+            }
+        }
+        for (; retval > 0; retval--) {
+            bufs[i++].error = 0;
+        }
+    }
+    return 0;
+}
+
+static void
+socket_send(struct turbotap_queue *queue, struct turbotap_buf *bufs,
+            unsigned int n)
+{
+    struct socket_queue *sq = socket_queue_cast(queue);
+    int device_error = 0;
+
+    while (n) {
+        unsigned int burst = n < TURBOTAP_BURST ? n : TURBOTAP_BURST;
+
+        if (!device_error) {
+            device_error = send_burst(sq, bufs, burst);
+        } else {
+            for (unsigned int i = 0; i < burst; i++) {
+                bufs[i].error = device_error;
+            }
+        }
+        bufs += burst;
+        n -= burst;
+    }
+}
+
+const struct turbotap_io_class turbotap_io_socket = {
+    .name = "socket",
+    .probe = socket_probe,
+    .open = socket_open,
+    .close = socket_close,
+    .poll_fd = socket_poll_fd,
+    .fill = socket_fill,
+    .room = socket_room,
+    .recv = socket_recv,
+    .reclaim = socket_reclaim,
+    .send = socket_send,
+};

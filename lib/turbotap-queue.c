@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* What all I/O classes have in common: the choice between them, the counters,
+ * and the memory that a device has been deleted.  Must not know how any of
+ * them moves a frame. */
+
+#include "turbotap-queue.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+const struct turbotap_io_class *const turbotap_io_classes[] = {
+    &turbotap_io_socket,
+#ifdef HAVE_LIBURING
+    &turbotap_io_uring,
+#endif
+    &turbotap_io_rw,
+    NULL
+};
+
+const struct turbotap_io_class *
+turbotap_io_lookup(const char *name)
+{
+    for (size_t i = 0; turbotap_io_classes[i]; i++) {
+        if (!strcmp(turbotap_io_classes[i]->name, name)) {
+            return turbotap_io_classes[i];
+        }
+    }
+    return NULL;
+}
+
+const struct turbotap_io_class *
+turbotap_io_best(int fd, char *reason, size_t size)
+{
+    const struct turbotap_io_class *class = NULL;
+    size_t len = 0;
+
+    reason[0] = '\0';
+    for (size_t i = 0; turbotap_io_classes[i]; i++) {
+        char why[TURBOTAP_REASON_LEN];
+        int n;
+
+        class = turbotap_io_classes[i];
+        if (class->probe(fd, why, sizeof why)) {
+            break;
+        }
+        n = snprintf(reason + len, size - len, "%s%s: %s", len ? "; " : "",
+                     class->name, why);
+        if (n > 0) {
+            len = len + n < size ? len + n : size - 1;
+        }
+    }
+    return class;
+}
+
+int
+turbotap_queue_open(const struct turbotap_io_class *class,
+                    const struct turbotap_queue_config *config,
+                    struct turbotap_queue **queuep)
+{
+    struct turbotap_queue *queue;
+    int error;
+
+    *queuep = NULL;
+    error = class->open(config, &queue);
+    if (error) {
+        return error;
+    }
+
+    memset(queue, 0, sizeof *queue);
+    queue->class = class;
+    queue->direction = config->direction;
+    queue->hdr_len = config->hdr_len;
+    *queuep = queue;
+    return 0;
+}
+
+void
+turbotap_queue_close(struct turbotap_queue *queue)
+{
+    if (queue) {
+        queue->class->close(queue);
+    }
+}
+
+int
+turbotap_queue_poll_fd(const struct turbotap_queue *queue)
+{
+    return queue->class->poll_fd(queue);
+}
+
+unsigned int
+turbotap_queue_fill(struct turbotap_queue *queue,
+                    const struct turbotap_buf *bufs, unsigned int n)
+{
+    return queue->class->fill(queue, bufs, n);
+}
+
+unsigned int
+turbotap_queue_room(const struct turbotap_queue *queue)
+{
+    return queue->class->room(queue);
+}
+
+int
+turbotap_queue_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
+                    unsigned int n, unsigned int *n_rx)
+{
+    struct turbotap_queue_counters *c = &queue->counters;
+    uint64_t bytes = 0;
+    int error;
+
+    *n_rx = 0;
+    if (__builtin_expect(queue->gone, 0)) {
+        return queue->gone;
+    }
+
+    error = queue->class->recv(queue, bufs, n, n_rx);
+    if (!*n_rx) {
+        turbotap_count(&c->empty_polls, 1);
+        if (error == EBADFD) {
+            error = queue->gone = ENODEV;
+        }
+        return error ? error : EAGAIN;
+    }
+
+    for (unsigned int i = 0; i < *n_rx; i++) {
+        bytes += bufs[i].size;
+    }
+    turbotap_count(&c->packets, *n_rx);
+    turbotap_count(&c->bytes, bytes);
+    turbotap_count(&c->batches, 1);
+    return 0;
+}
+
+unsigned int
+turbotap_queue_reclaim(struct turbotap_queue *queue, struct turbotap_buf *bufs,
+                       unsigned int n)
+{
+    return queue->class->reclaim(queue, bufs, n);
+}
+
+/* Returns what to count a frame as that was not sent because of 'error'. */
+static enum turbotap_drop
+drop_from_send_error(int error)
+{
+    switch (error) {
+    case EIO:
+        return TURBOTAP_DROP_LINK_DOWN;
+    case EAGAIN:
+    case ENOBUFS:
+    case ENOMEM:
+        return TURBOTAP_DROP_NO_BUFFER;
+    case EINVAL:
+    case EMSGSIZE:
+        return TURBOTAP_DROP_INVALID;
+    case EBADFD:
+    case ENODEV:
+        return TURBOTAP_DROP_GONE;
+    default:
+        return TURBOTAP_DROP_OTHER;
+    }
+}
+
+unsigned int
+turbotap_queue_send(struct turbotap_queue *queue, struct turbotap_buf *bufs,
+                    unsigned int n)
+{
+    struct turbotap_queue_counters *c = &queue->counters;
+    unsigned int n_sent = 0;
+    uint64_t bytes = 0;
+
+    if (__builtin_expect(queue->gone, 0)) {
+        for (unsigned int i = 0; i < n; i++) {
+            bufs[i].error = queue->gone;
+        }
+    } else {
+        queue->class->send(queue, bufs, n);
+    }
+
+    for (unsigned int i = 0; i < n; i++) {
+        if (__builtin_expect(!bufs[i].error, 1)) {
+            n_sent++;
+            bytes += bufs[i].size;
+        } else {
+            turbotap_count_drop(queue, drop_from_send_error(bufs[i].error));
+            if (bufs[i].error == EBADFD) {
+                queue->gone = ENODEV;
+            }
+        }
+    }
+    if (n_sent) {
+        turbotap_count(&c->packets, n_sent);
+        turbotap_count(&c->bytes, bytes);
+        turbotap_count(&c->batches, 1);
+    }
+    return n_sent;
+}
+
+static uint64_t
+read_counter(const atomic_uint_fast64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+void
+turbotap_queue_get_stats(const struct turbotap_queue *queue,
+                         struct turbotap_queue_stats *stats)
+{
+    const struct turbotap_queue_counters *c = &queue->counters;
+
+    stats->packets = read_counter(&c->packets);
+    stats->bytes = read_counter(&c->bytes);
+    stats->batches = read_counter(&c->batches);
+    stats->empty_polls = read_counter(&c->empty_polls);
+    stats->syscalls = read_counter(&c->syscalls);
+    for (int i = 0; i < TURBOTAP_N_DROPS; i++) {
+        stats->drops[i] = read_counter(&c->drops[i]);
+    }
+}
+
+const char *
+turbotap_drop_to_string(enum turbotap_drop drop)
+{
+    switch (drop) {
+    case TURBOTAP_DROP_TRUNCATED:
+        return "truncated";
+    case TURBOTAP_DROP_SHORT:
+        return "short";
+    case TURBOTAP_DROP_LINK_DOWN:
+        return "link_down";
+    case TURBOTAP_DROP_NO_BUFFER:
+        return "no_buffer";
+    case TURBOTAP_DROP_INVALID:
+        return "invalid";
+    case TURBOTAP_DROP_GONE:
+        return "gone";
+    case TURBOTAP_DROP_OTHER:
+        return "other";
+    case TURBOTAP_N_DROPS:
+        break;
+    }
+    return "unknown";
+}
