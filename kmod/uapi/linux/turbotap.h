@@ -20,8 +20,8 @@
 #define TURBOTAP_API_VERSION	1
 
 /* Flags of struct turbotap_socket, which choose the new file descriptor's. */
-#define TURBOTAP_NONBLOCK	(1U << 0)	/* as SOCK_NONBLOCK */
-#define TURBOTAP_CLOEXEC	(1U << 1)	/* as SOCK_CLOEXEC */
+#define TURBOTAP_NONBLOCK	0x1	/* as SOCK_NONBLOCK */
+#define TURBOTAP_CLOEXEC	0x2	/* as SOCK_CLOEXEC */
 
 /**
  * struct turbotap_socket - argument of %TURBOTAP_SOCKET
