@@ -6,6 +6,8 @@
 /* A tap device and the descriptors of its queues.  Must not know frames, nor
  * the link's settings. */
 
+#include <config.h>
+
 #include "turbotap-dev.h"
 
 #include <errno.h>
@@ -201,7 +203,7 @@ add_queue(const struct turbotap_dev *dev, int *fdp)
     };
     char before[IFNAMSIZ], after[IFNAMSIZ];
     pthread_t thread;
-    bool here;
+    bool here = false;
     int error;
 
     if (dev->n_rxq + dev->n_txq >= TURBOTAP_MAX_FDS) {

@@ -6,6 +6,8 @@
 /* The I/O class that works everywhere: read() and write() on the tap queue,
  * one system call per frame.  Must not know the other classes. */
 
+#include <config.h>
+
 #include "turbotap-queue.h"
 
 #include <errno.h>

@@ -7,6 +7,8 @@
  * turbotap gives it: a batch costs one recvmmsg() or sendmmsg().  Must not
  * know the other classes. */
 
+#include <config.h>
+
 #include "turbotap-queue.h"
 
 #include <errno.h>

@@ -7,6 +7,8 @@
  * and the memory that a device has been deleted.  Must not know how any of
  * them moves a frame. */
 
+#include <config.h>
+
 #include "turbotap-queue.h"
 
 #include <errno.h>
@@ -124,6 +126,8 @@ turbotap_queue_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
         turbotap_count(&c->empty_polls, 1);
         if (error == EBADFD) {
             error = queue->gone = ENODEV;
+        } else if (error && error != EAGAIN) {
+            turbotap_count_drop(queue, TURBOTAP_DROP_OTHER);
         }
         return error ? error : EAGAIN;
     }
@@ -245,4 +249,25 @@ turbotap_drop_to_string(enum turbotap_drop drop)
         break;
     }
     return "unknown";
+}
+
+bool
+turbotap_drop_is_possible(enum turbotap_drop drop,
+                          enum turbotap_direction direction)
+{
+    switch (drop) {
+    case TURBOTAP_DROP_TRUNCATED:
+    case TURBOTAP_DROP_SHORT:
+        return direction == TURBOTAP_RX;
+    case TURBOTAP_DROP_LINK_DOWN:
+    case TURBOTAP_DROP_NO_BUFFER:
+    case TURBOTAP_DROP_INVALID:
+    case TURBOTAP_DROP_GONE:
+        return direction == TURBOTAP_TX;
+    case TURBOTAP_DROP_OTHER:
+        return true;
+    case TURBOTAP_N_DROPS:
+        break;
+    }
+    return false;
 }

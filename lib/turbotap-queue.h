@@ -215,6 +215,10 @@ void turbotap_queue_get_stats(const struct turbotap_queue *queue,
 /* Returns the name of 'drop' in statistics, e.g. "truncated". */
 const char *turbotap_drop_to_string(enum turbotap_drop drop);
 
+/* Returns true if a queue in 'direction' may count 'drop'. */
+bool turbotap_drop_is_possible(enum turbotap_drop drop,
+                               enum turbotap_direction direction);
+
 /* For I/O classes: adds 'n' to a 'counter' of a queue that the caller has to
  * itself.  One writer makes a plain load and store enough. */
 static inline void

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* What the files netdev-turbotap*.c share, and nobody else includes.
+ *
+ *     netdev-turbotap.c          configuration and lifecycle, the classes
+ *     netdev-turbotap-queue.c    queues, receiving and sending
+ *     netdev-turbotap-link.c     the link: its settings and its changes
+ *     netdev-turbotap-stats.c    statistics and status
+ *
+ * The first one calls the others. */
+
+#ifndef NETDEV_TURBOTAP_PRIVATE_H
+#define NETDEV_TURBOTAP_PRIVATE_H 1
+
+#include "netdev-linux-private.h"
+#include "netdev-provider.h"
+#include "netdev-turbotap.h"
+#include "openvswitch/list.h"
+#include "openvswitch/thread.h"
+#include "turbotap-dev.h"
+#include "turbotap-link.h"
+#include "turbotap-queue.h"
+#include "util.h"
+
+/* A transmit queue.  Padded, since each belongs to another thread. */
+struct netdev_turbotap_txq {
+    PADDED_MEMBERS(CACHE_LINE_SIZE,
+        struct ovs_mutex mutex; /* Only for threads that share the queue. */
+        struct turbotap_queue *queue;
+    );
+};
+
+/* A netdev of class "turbotap" or "turbotap-nonpmd".  It is a netdev_linux,
+ * too, to inherit what works by the name of a local link.
+ *
+ * All is protected by 'linux_.mutex', but for 'rxqs', 'txqs' and 'buf_size':
+ * these change only in reconfigure(), while no thread receives from or sends
+ * to this netdev. */
+struct netdev_turbotap {
+    struct netdev_linux linux_;         /* Must be first. */
+
+    struct turbotap_dev *dev;
+    bool owned;                 /* Delete the device in the end? */
+
+    /* The link, as last heard of. */
+    struct ovs_list list_node;          /* In 'all_turbotaps'. */
+    struct turbotap_link_info link;
+    bool gone;                  /* Deleted from outside. */
+    bool away;                  /* In another network namespace. */
+    long long int carrier_resets;
+    /* The link's own drops from before we came. */
+    uint64_t base_rx_dropped, base_tx_dropped;
+
+    /* Configuration requested by the user and by the datapath. */
+    unsigned int requested_n_rxq;
+    unsigned int requested_n_txq;
+    const struct turbotap_io_class *requested_io;   /* NULL: the best. */
+    unsigned int requested_mtu; /* 0: leave it as it is. */
+
+    /* Configuration in force ('up.n_rxq' and 'up.n_txq' count the queues). */
+    const struct turbotap_io_class *io;
+    char io_reason[2 * TURBOTAP_REASON_LEN];    /* Why not a better one. */
+    uint32_t buf_size;          /* Of each receive buffer, in octets. */
+    struct turbotap_queue **rxqs;
+    struct netdev_turbotap_txq *txqs;
+
+    /* What the user should know, NULL if nothing. */
+    char *config_problem;       /* From set_config(). */
+    char *apply_problem;        /* From reconfigure(). */
+
+    /* Counters of the queues that were closed, without what was discarded. */
+    struct turbotap_queue_stats closed_rx;
+    struct turbotap_queue_stats closed_tx;
+    uint64_t discarded;         /* Frames received but lost in closing. */
+};
+
+static inline struct netdev_turbotap *
+netdev_turbotap_cast(const struct netdev *netdev)
+{
+    ovs_assert(netdev_is_turbotap(netdev));
+    return CONTAINER_OF(netdev, struct netdev_turbotap, linux_.up);
+}
+
+static inline const char *
+tt_name(const struct netdev_turbotap *tt)
+{
+    return netdev_get_name(&tt->linux_.up);
+}
+
+/* Each fills in the functions of 'class' that its file implements. */
+void netdev_turbotap_queue_init_class(struct netdev_class *class);
+void netdev_turbotap_link_init_class(struct netdev_class *class);
+void netdev_turbotap_stats_init_class(struct netdev_class *class);
+
+/* netdev-turbotap-queue.c. */
+int netdev_turbotap_set_queues(struct netdev_turbotap *,
+                               const struct turbotap_io_class *,
+                               uint32_t buf_size);
+void netdev_turbotap_trim_rxqs(struct netdev_turbotap *, unsigned int n);
+void netdev_turbotap_trim_txqs(struct netdev_turbotap *, unsigned int n);
+
+/* netdev-turbotap-link.c. */
+int netdev_turbotap_adopt_link(struct netdev_turbotap *);
+void netdev_turbotap_watch_link(struct netdev_turbotap *);
+void netdev_turbotap_unwatch_link(struct netdev_turbotap *);
+int netdev_turbotap_read_link(struct netdev_turbotap *);
+int netdev_turbotap_apply_mtu(struct netdev_turbotap *);
+uint32_t netdev_turbotap_mtu_to_buf_size(unsigned int mtu);
+
+/* netdev-turbotap-stats.c. */
+void netdev_turbotap_add_queue_stats(struct turbotap_queue_stats *sum,
+                                     const struct turbotap_queue *);
+
+#endif /* netdev-turbotap-private.h */

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* The netdev classes "turbotap" and "turbotap-nonpmd": configuration and
+ * lifecycle.  Only the files netdev-turbotap* know Open vSwitch; the device,
+ * the link and the ways to move frames are in turbotap-*. */
+
+#include <config.h>
+
+#include "netdev-turbotap-private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "netnsid.h"
+#include "openvswitch/dynamic-string.h"
+#include "openvswitch/vlog.h"
+#include "smap.h"
+
+VLOG_DEFINE_THIS_MODULE(netdev_turbotap);
+
+/* Options and what is valid for them. */
+#define DEFAULT_N_RXQ 1
+#define MAX_N_RXQ 64
+BUILD_ASSERT_DECL(MAX_N_RXQ < TURBOTAP_MAX_FDS);
+#define IO_AUTO "auto"
+
+static struct netdev_class netdev_turbotap_class;
+static struct netdev_class netdev_turbotap_nonpmd_class;
+
+bool
+netdev_is_turbotap(const struct netdev *netdev)
+{
+    return netdev_get_class(netdev)->run == netdev_turbotap_run;
+}
+
+/* Lifecycle. */
+
+static struct netdev *
+netdev_turbotap_alloc(void)
+{
+    struct netdev_turbotap *tt = xzalloc_cacheline(sizeof *tt);
+
+    return &tt->linux_.up;
+}
+
+static void
+netdev_turbotap_dealloc(struct netdev *netdev)
+{
+    free_cacheline(netdev_turbotap_cast(netdev));
+}
+
+/* Explains why the device 'name' could not be opened, with 'error'. */
+static void
+log_open_error(const char *name, int error)
+{
+    VLOG_WARN("%s: could not open tap device: %s", name,
+              error == EINVAL ? "the name is in use by something else than a "
+                                "multi-queue tap device, or is not valid"
+              : error == EBUSY ? "the name is in use"
+              : error == ENOENT || error == ENODEV
+                ? "/dev/net/tun is missing, load kernel module tun"
+              : error == EACCES || error == EPERM
+                ? "no permission for /dev/net/tun, CAP_NET_ADMIN is needed"
+              : ovs_strerror(error));
+}
+
+static int
+netdev_turbotap_construct(struct netdev *netdev)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    int error;
+
+    error = turbotap_dev_open(tt_name(tt), false, &tt->dev);
+    if (error) {
+        log_open_error(tt_name(tt), error);
+        return error;
+    }
+
+    error = netdev_linux_construct(netdev);
+    if (error) {
+        goto error;
+    }
+    /* A tap device is always made here, never asked of the kernel datapath. */
+    netnsid_set_local(&tt->linux_.netnsid);
+    /* Offloads need the virtio-net header, without which we opened it. */
+    netdev->ol_flags = 0;
+
+    error = netdev_turbotap_adopt_link(tt);
+    if (error) {
+        VLOG_WARN("%s: could not set up the device (%s)", tt_name(tt),
+                  ovs_strerror(error));
+        ovs_mutex_destroy(&tt->linux_.mutex);
+        goto error;
+    }
+    VLOG_INFO("%s: %s tap device, ifindex %d", tt_name(tt),
+              turbotap_dev_is_created(tt->dev) ? "created" : "adopted",
+              tt->link.ifindex);
+
+    /* No queue is used before the first reconfiguration. */
+    netdev->n_rxq = 0;
+    netdev->n_txq = 0;
+    tt->requested_n_rxq = DEFAULT_N_RXQ;
+    tt->requested_n_txq = 1;
+    netdev_request_reconfigure(netdev);
+
+    netdev_turbotap_watch_link(tt);
+    return 0;
+
+error:
+    turbotap_dev_close(tt->dev);
+    return error;
+}
+
+static void
+netdev_turbotap_destruct(struct netdev *netdev)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    bool configured = tt->rxqs != NULL;
+
+    netdev_turbotap_unwatch_link(tt);
+
+    ovs_mutex_lock(&tt->linux_.mutex);
+    netdev_turbotap_trim_rxqs(tt, 0);
+    netdev_turbotap_trim_txqs(tt, 0);
+    free(tt->rxqs);
+    free_cacheline(tt->txqs);
+    ovs_mutex_unlock(&tt->linux_.mutex);
+
+    /* A device of an earlier run of the switch stays if it could not even be
+     * configured, since it has the host's addresses. */
+    if (tt->owned && !tt->gone
+        && (configured || turbotap_dev_is_created(tt->dev))) {
+        int error = turbotap_dev_set_persist(tt->dev, false);
+
+        if (error) {
+            VLOG_WARN("%s: could not delete tap device (%s)", tt_name(tt),
+                      ovs_strerror(error));
+        }
+    }
+    turbotap_dev_close(tt->dev);
+    free(tt->config_problem);
+    free(tt->apply_problem);
+
+    /* Of netdev-linux: its traffic control state and its mutex. */
+    netdev_linux_class.destruct(netdev);
+}
+
+/* Configuration. */
+
+/* Appends the valid values of 'options:io' to 's'. */
+static void
+format_io_names(struct ds *s)
+{
+    ds_put_cstr(s, IO_AUTO);
+    for (size_t i = 0; turbotap_io_classes[i]; i++) {
+        ds_put_format(s, turbotap_io_classes[i + 1] ? ", %s" : " or %s",
+                      turbotap_io_classes[i]->name);
+    }
+}
+
+/* Parses 'args' for 'tt' and stores the result in '*n_rxqp' and '*iop'.
+ * Appends to 'problem' what is wrong with them, for the user.  Returns 0 if
+ * the result can be used, otherwise a positive errno value. */
+static int
+parse_config(const struct netdev_turbotap *tt, const struct smap *args,
+             unsigned int *n_rxqp, const struct turbotap_io_class **iop,
+             struct ds *problem)
+{
+    const struct smap_node *node;
+    int error = 0;
+
+    *n_rxqp = DEFAULT_N_RXQ;
+    *iop = NULL;
+    SMAP_FOR_EACH (node, args) {
+        const char *sep = problem->length ? "; " : "";
+
+        if (!strcmp(node->key, "n_rxq")) {
+            if (!str_to_uint(node->value, 10, n_rxqp)
+                || !*n_rxqp || *n_rxqp > MAX_N_RXQ) {
+                ds_put_format(problem, "%s%s: options:n_rxq=%s is not valid: "
+                              "expected an integer from 1 to %d", sep,
+                              tt_name(tt), node->value, MAX_N_RXQ);
+                error = EINVAL;
+            }
+        } else if (!strcmp(node->key, "io")) {
+            char reason[TURBOTAP_REASON_LEN];
+
+            if (!strcmp(node->value, IO_AUTO)) {
+                continue;
+            }
+            *iop = turbotap_io_lookup(node->value);
+            if (!*iop) {
+                ds_put_format(problem, "%s%s: options:io=%s is not valid: "
+                              "expected ", sep, tt_name(tt), node->value);
+                format_io_names(problem);
+                error = EINVAL;
+            } else if (!(*iop)->probe(turbotap_dev_rxq_fd(tt->dev, 0), reason,
+                                      sizeof reason)) {
+                ds_put_format(problem, "%s%s: options:io=%s cannot serve: %s",
+                              sep, tt_name(tt), node->value, reason);
+                error = EOPNOTSUPP;
+            }
+        } else {
+            ds_put_format(problem, "%s%s: options:%s is unknown: expected "
+                          "n_rxq or io", sep, tt_name(tt), node->key);
+        }
+    }
+    return error;
+}
+
+/* Stores 'problem', empty if there is none, in '*problemp', and logs it if it
+ * is news. */
+static void
+set_problem(char **problemp, const struct ds *problem)
+{
+    char *old = *problemp;
+
+    *problemp = problem->length ? xstrdup(problem->string) : NULL;
+    if (*problemp && !nullable_string_is_equal(*problemp, old)) {
+        VLOG_WARN("%s", *problemp);
+    }
+    free(old);
+}
+
+static int
+netdev_turbotap_set_config(struct netdev *netdev, const struct smap *args,
+                           char **errp)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    const struct turbotap_io_class *io;
+    struct ds problem = DS_EMPTY_INITIALIZER;
+    unsigned int n_rxq;
+    int error;
+
+    ovs_mutex_lock(&tt->linux_.mutex);
+    error = parse_config(tt, args, &n_rxq, &io, &problem);
+    set_problem(&tt->config_problem, &problem);
+    if (!error) {
+        if (n_rxq != tt->requested_n_rxq || io != tt->requested_io) {
+            tt->requested_n_rxq = n_rxq;
+            tt->requested_io = io;
+            netdev_request_reconfigure(netdev);
+        }
+    } else if (tt->rxqs) {
+        /* Keep the last good configuration: an error would make the bridge
+         * delete the port, and with it the device and the host's addresses.
+         * netdev_turbotap_get_problem() tells the user. */
+        error = 0;
+    } else {
+        *errp = ds_steal_cstr(&problem);
+    }
+    if (tt->config_problem || tt->apply_problem || tt->gone) {
+        /* The bridge is about to clear the interface's error.  Make it ask
+         * again. */
+        netdev_change_seq_changed(netdev);
+    }
+    ovs_mutex_unlock(&tt->linux_.mutex);
+
+    ds_destroy(&problem);
+    return error;
+}
+
+static int
+netdev_turbotap_get_config(const struct netdev *netdev, struct smap *args)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+
+    ovs_mutex_lock(&tt->linux_.mutex);
+    smap_add_format(args, "n_rxq", "%u", tt->requested_n_rxq);
+    smap_add(args, "io", tt->requested_io ? tt->requested_io->name : IO_AUTO);
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    return 0;
+}
+
+int
+netdev_turbotap_get_problem(const struct netdev *netdev, char **errp)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    const char *problem;
+    int error;
+
+    ovs_mutex_lock(&tt->linux_.mutex);
+    problem = tt->config_problem ? tt->config_problem : tt->apply_problem;
+    if (tt->gone) {
+        *errp = xasprintf("%s: the device was deleted from outside",
+                          tt_name(tt));
+        error = ENODEV;
+    } else if (problem) {
+        *errp = xstrdup(problem);
+        error = EINVAL;
+    } else {
+        error = 0;
+    }
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    return error;
+}
+
+static int
+netdev_turbotap_set_tx_multiq(struct netdev *netdev, unsigned int n_txq)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+
+    ovs_mutex_lock(&tt->linux_.mutex);
+    if (n_txq != tt->requested_n_txq) {
+        tt->requested_n_txq = n_txq;
+        netdev_request_reconfigure(netdev);
+    }
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    return 0;
+}
+
+/* Appends to 'problem' that 'what' of 'tt' failed with 'error'. */
+static void
+note_failure(const struct netdev_turbotap *tt, struct ds *problem,
+             const char *what, int error)
+{
+    ds_put_format(problem, "%s%s: could not %s: %s",
+                  problem->length ? "; " : "", tt_name(tt), what,
+                  ovs_strerror(error));
+}
+
+/* Gives the device of 'tt' the requested number of descriptors, or as many as
+ * can be had. */
+static void
+reconfigure_fds(struct netdev_turbotap *tt, struct ds *problem)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    unsigned int n_txq;
+    int error;
+
+    netdev_turbotap_trim_rxqs(tt, tt->requested_n_rxq);
+    error = turbotap_dev_set_n_rxq(tt->dev, tt->requested_n_rxq);
+    if (error) {
+        note_failure(tt, problem, "change the number of receive queues",
+                     error);
+    }
+
+    /* Fewer than requested makes dpif-netdev share them (XPS). */
+    n_txq = MIN(tt->requested_n_txq,
+                TURBOTAP_MAX_FDS - turbotap_dev_n_rxq(tt->dev));
+    netdev_turbotap_trim_txqs(tt, n_txq);
+    error = turbotap_dev_set_n_txq(tt->dev, n_txq);
+    if (error && !turbotap_dev_n_txq(tt->dev)) {
+        error = turbotap_dev_set_n_txq(tt->dev, 1);
+    }
+    if (error) {
+        note_failure(tt, problem, "change the number of transmit queues",
+                     error);
+    }
+}
+
+/* Opens the queues of 'tt' with the requested I/O class or else the one that
+ * can be had, and room for frames of 'mtu'.  Returns 0 or a positive errno
+ * value. */
+static int
+reconfigure_queues(struct netdev_turbotap *tt, unsigned int mtu,
+                   struct ds *problem)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    const struct turbotap_io_class *io = tt->requested_io;
+    uint32_t buf_size = netdev_turbotap_mtu_to_buf_size(mtu);
+    char reason[sizeof tt->io_reason] = "";
+    int error;
+
+    if (!io) {
+        io = turbotap_io_best(turbotap_dev_rxq_fd(tt->dev, 0), reason,
+                              sizeof reason);
+    }
+    error = netdev_turbotap_set_queues(tt, io, buf_size);
+    if (error) {
+        struct ds what = DS_EMPTY_INITIALIZER;
+
+        ds_put_format(&what, "open queues with io=%s", io->name);
+        note_failure(tt, problem, ds_cstr(&what), error);
+        ds_destroy(&what);
+
+        io = tt->io ? tt->io : &turbotap_io_rw;
+        error = netdev_turbotap_set_queues(tt, io, buf_size);
+    }
+    if (!error) {
+        ovs_strzcpy(tt->io_reason, reason, sizeof tt->io_reason);
+    }
+    return error;
+}
+
+/* Never fails for what the port can live without, since the datapath deletes a
+ * port whose reconfiguration fails. */
+static int
+netdev_turbotap_reconfigure(struct netdev *netdev)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    struct ds problem = DS_EMPTY_INITIALIZER;
+    int error = 0;
+
+    ovs_mutex_lock(&tt->linux_.mutex);
+    if (tt->gone) {
+        error = tt->rxqs ? 0 : ENODEV;
+    } else {
+        unsigned int mtu = MAX(tt->requested_mtu, tt->link.mtu);
+
+        reconfigure_fds(tt, &problem);
+        error = reconfigure_queues(tt, mtu, &problem);
+        if (!error) {
+            int mtu_error = netdev_turbotap_apply_mtu(tt);
+
+            if (mtu_error) {
+                note_failure(tt, &problem, "set the MTU", mtu_error);
+            }
+        }
+    }
+    set_problem(&tt->apply_problem, &problem);
+    netdev_change_seq_changed(netdev);
+    ovs_mutex_unlock(&tt->linux_.mutex);
+
+    ds_destroy(&problem);
+    return error;
+}
+
+/* A tap has no NUMA node: its memory is that of whoever sends. */
+static int
+netdev_turbotap_get_numa_id(const struct netdev *netdev OVS_UNUSED)
+{
+    return 0;
+}
+
+/* Fills in 'class', called 'type'.  What is not overridden here is inherited
+ * from netdev-linux's tap: QoS, policing, ethtool features, addresses, routes,
+ * ARP, miimon. */
+static void
+init_class(struct netdev_class *class, const char *type, bool is_pmd)
+{
+    *class = netdev_tap_class;
+    class->type = type;
+    class->is_pmd = is_pmd;
+
+    class->alloc = netdev_turbotap_alloc;
+    class->construct = netdev_turbotap_construct;
+    class->destruct = netdev_turbotap_destruct;
+    class->dealloc = netdev_turbotap_dealloc;
+    class->get_config = netdev_turbotap_get_config;
+    class->set_config = netdev_turbotap_set_config;
+    class->get_numa_id = netdev_turbotap_get_numa_id;
+    class->set_tx_multiq = netdev_turbotap_set_tx_multiq;
+    class->reconfigure = netdev_turbotap_reconfigure;
+
+    netdev_turbotap_queue_init_class(class);
+    netdev_turbotap_link_init_class(class);
+    netdev_turbotap_stats_init_class(class);
+}
+
+void
+netdev_turbotap_register(void)
+{
+    init_class(&netdev_turbotap_class, "turbotap", true);
+    init_class(&netdev_turbotap_nonpmd_class, "turbotap-nonpmd", false);
+    netdev_register_provider(&netdev_turbotap_class);
+    netdev_register_provider(&netdev_turbotap_nonpmd_class);
+}

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Copyright (c) 2026 The turbotap authors.
+#
+# The one list of turbotap's sources, an Automake fragment.  Both turbotap's
+# own Makefile.am and lib/automake.mk of the Open vSwitch tree include it, so
+# it must not know which of the two it is in.
+
+# Plain C, free of Open vSwitch.
+turbotap_sources = \
+	lib/turbotap-dev.c \
+	lib/turbotap-dev.h \
+	lib/turbotap-io-rw.c \
+	lib/turbotap-io-socket.c \
+	lib/turbotap-link.c \
+	lib/turbotap-link.h \
+	lib/turbotap-queue.c \
+	lib/turbotap-queue.h
+
+# The netdev class: what knows Open vSwitch.
+turbotap_netdev_sources = \
+	lib/netdev-turbotap-compat.h \
+	lib/netdev-turbotap.c \
+	lib/netdev-turbotap.h
