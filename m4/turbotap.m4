@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Copyright (c) 2026 The turbotap authors.
+#
+# What turbotap needs of the machine it is built on.  Copied into the Open
+# vSwitch tree as it is, so it must not know which of the two configures it.
+
+dnl OVS_CHECK_TURBOTAP([DEFAULT])
+dnl
+dnl Checks for what lib/turbotap-*.c need.  DEFAULT, "auto" unless given, says
+dnl what holds without --enable-turbotap and --disable-turbotap: "auto" builds
+dnl without turbotap when a dependency is missing, "yes" is an error then.
+dnl
+dnl Adds the libraries to LIBS, substitutes TURBOTAP_CFLAGS and defines
+dnl HAVE_TURBOTAP and, with liburing, which is optional, HAVE_LIBURING, both as
+dnl macros for C and as conditionals for Automake.
+AC_DEFUN([OVS_CHECK_TURBOTAP], [
+  AC_ARG_ENABLE(
+    [turbotap],
+    [AS_HELP_STRING([--disable-turbotap], [Disable turbotap support])],
+    [case "${enableval}" in
+       (yes | no | auto) ;;
+       (*) AC_MSG_ERROR([bad value ${enableval} for --enable-turbotap]) ;;
+     esac],
+    [enable_turbotap=m4_default([$1], [auto])])
+
+  turbotap_have_liburing=no
+  AC_MSG_CHECKING([whether turbotap is enabled])
+  AC_MSG_RESULT([$enable_turbotap])
+  if test "$enable_turbotap" = no; then
+    TURBOTAP_ENABLE=false
+  else
+    TURBOTAP_ENABLE=true
+    failed_dep=none
+
+    AC_CHECK_HEADER([linux/if_tun.h], [], [failed_dep="linux/if_tun.h"])
+
+    if test "$failed_dep" = none; then
+      PKG_CHECK_MODULES([TURBOTAP], [libnl-3.0 libnl-route-3.0], [],
+                        [failed_dep="libnl-route-3"])
+    fi
+
+    if test "$failed_dep" = none; then
+      PKG_CHECK_MODULES([LIBURING], [liburing >= 2.3],
+                        [turbotap_have_liburing=yes], [:])
+      AC_DEFINE([HAVE_TURBOTAP], [1],
+                [Define to 1 if turbotap support is available and enabled.])
+      LIBS="$TURBOTAP_LIBS $LIBS"
+    elif test "$enable_turbotap" = yes; then
+      AC_MSG_ERROR([Missing $failed_dep dependency for turbotap support])
+    else
+      AC_MSG_WARN(m4_normalize(
+          [Cannot find $failed_dep, turbotap will not be supported
+           (use --disable-turbotap to suppress this warning).]))
+      TURBOTAP_ENABLE=false
+    fi
+  fi
+
+  if test "$turbotap_have_liburing" = yes; then
+    TURBOTAP_CFLAGS="$TURBOTAP_CFLAGS $LIBURING_CFLAGS"
+    LIBS="$LIBURING_LIBS $LIBS"
+  fi
+  AM_CONDITIONAL([HAVE_LIBURING], [test "$turbotap_have_liburing" = yes])
+  AM_CONDITIONAL([HAVE_TURBOTAP], [test "$TURBOTAP_ENABLE" = true])
+])

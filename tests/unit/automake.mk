@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Copyright (c) 2026 The turbotap authors.
+#
+# The unit tests, one program tests/unit/test-NAME for each test-NAME.c.  make
+# check runs them twice, the second time with sanitizers.
+
+unit_tests =
+
+if HAVE_CMOCKA
+check_PROGRAMS += $(unit_tests)
+endif
+AM_CFLAGS += $(CMOCKA_CFLAGS)
+LDADD += $(CMOCKA_LIBS)
