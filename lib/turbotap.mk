@@ -17,8 +17,11 @@ turbotap_sources = \
 	lib/turbotap-queue.c \
 	lib/turbotap-queue.h
 
-# The netdev class: what knows Open vSwitch.
+# The netdev classes: what knows Open vSwitch.
 turbotap_netdev_sources = \
-	lib/netdev-turbotap-compat.h \
+	lib/netdev-turbotap-link.c \
+	lib/netdev-turbotap-private.h \
+	lib/netdev-turbotap-queue.c \
+	lib/netdev-turbotap-stats.c \
 	lib/netdev-turbotap.c \
 	lib/netdev-turbotap.h
