@@ -5,6 +5,9 @@
 # What turbotap needs of the machine it is built on.  Copied into the Open
 # vSwitch tree as it is, so it must not know which of the two configures it.
 
+dnl The version of turbotap.  This is its only home.
+m4_define([turbotap_version], [0.1.0])
+
 dnl OVS_CHECK_TURBOTAP([DEFAULT])
 dnl
 dnl Checks for what lib/turbotap-*.c need.  DEFAULT, "auto" unless given, says
@@ -12,8 +15,8 @@ dnl what holds without --enable-turbotap and --disable-turbotap: "auto" builds
 dnl without turbotap when a dependency is missing, "yes" is an error then.
 dnl
 dnl Adds the libraries to LIBS, substitutes TURBOTAP_CFLAGS and defines
-dnl HAVE_TURBOTAP and, with liburing, which is optional, HAVE_LIBURING, both as
-dnl macros for C and as conditionals for Automake.
+dnl TURBOTAP_VERSION, HAVE_TURBOTAP and, with liburing, which is optional,
+dnl HAVE_LIBURING, the latter two also as conditionals for Automake.
 AC_DEFUN([OVS_CHECK_TURBOTAP], [
   AC_ARG_ENABLE(
     [turbotap],
@@ -45,6 +48,8 @@ AC_DEFUN([OVS_CHECK_TURBOTAP], [
                         [turbotap_have_liburing=yes], [:])
       AC_DEFINE([HAVE_TURBOTAP], [1],
                 [Define to 1 if turbotap support is available and enabled.])
+      AC_DEFINE([TURBOTAP_VERSION], ["turbotap_version"],
+                [The version of turbotap.])
       LIBS="$TURBOTAP_LIBS $LIBS"
     elif test "$enable_turbotap" = yes; then
       AC_MSG_ERROR([Missing $failed_dep dependency for turbotap support])
