@@ -4,22 +4,22 @@
  */
 
 /* The I/O class for kernels whose io_uring can read a tap by itself: frames
- * come straight into the caller's buffers, an empty poll looks at shared memory
- * only, and a batch to send costs one system call.  Must not know the other
- * classes.
+ * come straight into the caller's buffers, an empty poll looks at shared
+ * memory only, and a batch to send costs one system call.  Must not know the
+ * other classes.
  *
  * How a frame is received.  The buffers that fill() gets are handed to the
- * kernel in a ring of "provided buffers".  A single multishot read, armed once,
- * takes the next of them for each frame, and posts a completion that names the
- * buffer.  It runs in the thread that armed it (its 'owner'), as task work:
- * when that thread enters the kernel or is interrupted.  IORING_SQ_TASKRUN says
- * that there is such work.  The read ends with an error, when it finds no
- * buffer, or when it finds its owner gone.  Its last completion comes without
- * IORING_CQE_F_MORE.
+ * kernel in a ring of "provided buffers".  A single multishot read, armed
+ * once, takes the next of them for each frame, and posts a completion that
+ * names the buffer.  It runs in the thread that armed it (its 'owner'), as
+ * task work: when that thread enters the kernel or is interrupted.
+ * IORING_SQ_TASKRUN says that there is such work.  The read ends with an
+ * error, when it finds no buffer, or when it finds its owner gone.  Its last
+ * completion comes without IORING_CQE_F_MORE.
  *
  * How a queue changes threads.  The new thread ends the read of the old one,
- * waits for its last completion, and arms it anew.  Both use the same rings, so
- * all completions stay in order, and a frame that was not read stays in the
+ * waits for its last completion, and arms it anew.  Both use the same rings,
+ * so all completions stay in order, and a frame that was not read stays in the
  * tap.  That is why the ring has neither IORING_SETUP_SINGLE_ISSUER nor
  * IORING_SETUP_DEFER_TASKRUN: with those, nobody but the owner can end the
  * read, and closing the ring from another thread ends it only some time later.
@@ -28,6 +28,8 @@
  * Facts about the kernel are from Linux 6.12, io_uring/{io_uring,rw,poll,kbuf,
  * cancel}.c and drivers/net/tun.c, and from io_uring_enter(2) and
  * io_uring_register(2). */
+
+#include <config.h>
 
 #include "turbotap-queue.h"
 

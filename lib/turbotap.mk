@@ -16,6 +16,9 @@ turbotap_sources = \
 	lib/turbotap-link.h \
 	lib/turbotap-queue.c \
 	lib/turbotap-queue.h
+if HAVE_LIBURING
+turbotap_sources += lib/turbotap-io-uring.c
+endif
 
 # The netdev classes: what knows Open vSwitch.
 turbotap_netdev_sources = \

@@ -62,6 +62,7 @@ AC_DEFUN([OVS_CHECK_TURBOTAP], [
   fi
 
   if test "$turbotap_have_liburing" = yes; then
+    AC_DEFINE([HAVE_LIBURING], [1], [Define to 1 if liburing is available.])
     TURBOTAP_CFLAGS="$TURBOTAP_CFLAGS $LIBURING_CFLAGS"
     LIBS="$LIBURING_LIBS $LIBS"
   fi
