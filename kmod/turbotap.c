@@ -156,6 +156,7 @@ static int turbotap_release(struct socket *sock)
 		return 0;
 
 	tun_file = turbotap_sk(sock)->tun_file;
+	sock_prot_inuse_add(sock_net(sk), sk->sk_prot, -1);
 	sock_orphan(sk);
 	sock->sk = NULL;
 	sock_put(sk);
@@ -230,6 +231,7 @@ static struct file *turbotap_sock_file(struct file *tun_file, int file_flags)
 #endif
 	__module_get(turbotap_ops.owner);	/* sock_release() puts it */
 	sock->ops = &turbotap_ops;
+	sock_prot_inuse_add(sock_net(sk), sk->sk_prot, 1);
 
 	/* Releases 'sock', and thereby all the rest, if it fails. */
 	return sock_alloc_file(sock, file_flags, NULL);
