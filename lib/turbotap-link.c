@@ -6,6 +6,8 @@
 /* The host's view of links, through libnl-route-3: requests about one link,
  * and a watch on all of them.  Must not know what a tap is, nor its queues. */
 
+#include <config.h>
+
 #include "turbotap-link.h"
 
 #include <errno.h>
