@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* The bare forwarder of the benchmark: creates two tap devices and moves
+ * frames between them, both ways, with turbotap's own queues and nothing else.
+ * What it reaches is the limit for any switch on these queues.
+ *
+ * Runs until SIGTERM and then prints the counters of the queues as one JSON
+ * object.  Must not know Open vSwitch. */
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "turbotap-dev.h"
+#include "turbotap-queue.h"
+
+#define BUF_SIZE 2048           /* Room for a frame, in octets. */
+
+/* After empty polls a direction is left alone for up to this many turns of the
+ * main loop, so that the quiet direction does not tax the busy one with its
+ * system calls.  64 turns take at most 0.1 ms here. */
+#define MAX_PAUSE 64
+
+/* Frames from one device to the other. */
+struct direction {
+    struct turbotap_queue *rx;
+    struct turbotap_queue *tx;
+    void *arena;                /* The buffers of 'rx'. */
+    unsigned int pause;         /* Turns to leave out next time. */
+    unsigned int wait;          /* Turns left of the present pause. */
+};
+
+static volatile sig_atomic_t stop;
+
+static void
+on_signal(int signo)
+{
+    (void) signo;
+    stop = 1;
+}
+
+static void
+die(const char *what, int error)
+{
+    fprintf(stderr, "turbotap-forward: %s: %s\n", what, strerror(error));
+    exit(EXIT_FAILURE);
+}
+
+static struct turbotap_dev *
+open_dev(const char *name)
+{
+    struct turbotap_dev *dev;
+    int error = turbotap_dev_open(name, false, &dev);
+
+    if (!error) {
+        error = turbotap_dev_set_n_txq(dev, 1);
+    }
+    if (error) {
+        die(name, error);
+    }
+    return dev;
+}
+
+static struct turbotap_queue *
+open_queue(const struct turbotap_io_class *class, int fd,
+           enum turbotap_direction direction)
+{
+    const struct turbotap_queue_config config = {
+        .fd = fd,
+        .direction = direction,
+    };
+    struct turbotap_queue *queue;
+    int error = turbotap_queue_open(class, &config, &queue);
+
+    if (error) {
+        die(class->name, error);
+    }
+    return queue;
+}
+
+/* Gives the 'n' buffers at 'bufs' back to be received into. */
+static void
+refill(struct turbotap_queue *rx, struct turbotap_buf *bufs, unsigned int n)
+{
+    for (unsigned int i = 0; i < n; i++) {
+        bufs[i].data = bufs[i].cookie;
+        bufs[i].size = BUF_SIZE;
+    }
+    if (turbotap_queue_fill(rx, bufs, n) != n) {
+        die("fill", ENOBUFS);
+    }
+}
+
+static void
+open_direction(struct direction *dir, const struct turbotap_io_class *class,
+               struct turbotap_dev *from, struct turbotap_dev *to)
+{
+    unsigned int n;
+
+    memset(dir, 0, sizeof *dir);
+    dir->rx = open_queue(class, turbotap_dev_rxq_fd(from, 0), TURBOTAP_RX);
+    dir->tx = open_queue(class, turbotap_dev_txq_fd(to, 0), TURBOTAP_TX);
+
+    n = turbotap_queue_room(dir->rx);
+    dir->arena = aligned_alloc(4096, (size_t) n * BUF_SIZE);
+    if (!dir->arena) {
+        die("aligned_alloc", ENOMEM);
+    }
+    for (unsigned int i = 0; i < n; i++) {
+        struct turbotap_buf buf = {
+            .cookie = (char *) dir->arena + (size_t) i * BUF_SIZE,
+        };
+
+        refill(dir->rx, &buf, 1);
+    }
+}
+
+static void
+close_direction(struct direction *dir)
+{
+    struct turbotap_buf bufs[TURBOTAP_BURST];
+
+    while (turbotap_queue_reclaim(dir->rx, bufs, TURBOTAP_BURST)) {
+        continue;
+    }
+    turbotap_queue_close(dir->rx);
+    turbotap_queue_close(dir->tx);
+    free(dir->arena);
+}
+
+/* Moves up to a burst of frames. */
+static void
+forward(struct direction *dir)
+{
+    struct turbotap_buf bufs[TURBOTAP_BURST];
+    unsigned int n;
+    int error;
+
+    if (dir->wait) {
+        dir->wait--;
+        return;
+    }
+    error = turbotap_queue_recv(dir->rx, bufs, TURBOTAP_BURST, &n);
+    if (error) {
+        if (error != EAGAIN) {
+            die("recv", error);
+        }
+        dir->pause = dir->pause ? dir->pause * 2 : 1;
+        if (dir->pause > MAX_PAUSE) {
+            dir->pause = MAX_PAUSE;
+        }
+        dir->wait = dir->pause;
+        return;
+    }
+    dir->pause = 0;
+    turbotap_queue_send(dir->tx, bufs, n);
+    refill(dir->rx, bufs, n);
+}
+
+static void
+print_queue(const char *name, const struct turbotap_queue *queue)
+{
+    struct turbotap_queue_stats stats;
+
+    turbotap_queue_get_stats(queue, &stats);
+    printf("\"%s\": {\"packets\": %"PRIu64", \"bytes\": %"PRIu64
+           ", \"batches\": %"PRIu64", \"empty_polls\": %"PRIu64
+           ", \"syscalls\": %"PRIu64,
+           name, stats.packets, stats.bytes, stats.batches, stats.empty_polls,
+           stats.syscalls);
+    for (enum turbotap_drop i = 0; i < TURBOTAP_N_DROPS; i++) {
+        printf(", \"%s\": %"PRIu64, turbotap_drop_to_string(i),
+               stats.drops[i]);
+    }
+    printf("}");
+}
+
+int
+main(int argc, char *argv[])
+{
+    const char *name_a = NULL, *name_b = NULL, *io = "";
+    const struct turbotap_io_class *class;
+    struct sigaction sa = { .sa_handler = on_signal };
+    char reason[TURBOTAP_REASON_LEN];
+    struct turbotap_dev *a, *b;
+    struct direction ab, ba;
+    int opt;
+
+    while ((opt = getopt(argc, argv, "a:b:c:")) != -1) {
+        switch (opt) {
+        case 'a': name_a = optarg; break;
+        case 'b': name_b = optarg; break;
+        case 'c': io = optarg; break;
+        default: name_a = NULL; optind = argc; break;
+        }
+    }
+    if (!name_a || !name_b || optind != argc) {
+        fprintf(stderr,
+                "usage: turbotap-forward -a DEVICE -b DEVICE -c CLASS\n");
+        return EXIT_FAILURE;
+    }
+    class = turbotap_io_lookup(io);
+    if (!class) {
+        fprintf(stderr, "%s: not built in\n", io);
+        return EXIT_FAILURE;
+    }
+
+    a = open_dev(name_a);
+    b = open_dev(name_b);
+    if (!class->probe(turbotap_dev_rxq_fd(a, 0), reason, sizeof reason)) {
+        fprintf(stderr, "%s: %s\n", io, reason);
+        return EXIT_FAILURE;
+    }
+    open_direction(&ab, class, a, b);
+    open_direction(&ba, class, b, a);
+    sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGINT, &sa, NULL);
+    puts("{\"ready\": true}");
+    fflush(stdout);
+
+    while (!stop) {
+        forward(&ab);
+        forward(&ba);
+    }
+
+    printf("{");
+    print_queue("rx", ab.rx);
+    printf(", ");
+    print_queue("tx", ab.tx);
+    printf("}\n");
+    close_direction(&ab);
+    close_direction(&ba);
+    turbotap_dev_close(a);
+    turbotap_dev_close(b);
+    return 0;
+}
