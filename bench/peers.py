@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Copyright (c) 2026 The turbotap authors.
+
+"""What is compared: switches, each with two ports and a host behind either.
+
+A peer has two host namespaces 'a' and 'b' with a device in each; all else is
+the switch's.  All peers are up at the same time and all but one suspended, so
+that runs can go round the peers without the cost, and the luck, of setting
+them up each time.  Must not know what is measured."""
+
+import os
+import re
+import shutil
+import time
+
+import machine
+from machine import Error, HOST_CPU, SWITCH_CPU
+
+ADDRESSES = {"a": "198.18.0.1", "b": "198.18.0.2"}
+DEVICES = {"a": "pa", "b": "pb"}
+
+
+class Peer:
+    """A switch.  'label' is what it is called in the output; 'reason' says
+    why it is not available, None if it is."""
+
+    def __init__(self, label):
+        self.label = label
+        self.reason = None
+        self.namespaces = {}
+        self.processes = []
+        self.servers = {}
+
+    def start(self):
+        """Brings the peer up, and leaves it suspended.  If that fails, cleans
+        up and sets 'reason'."""
+        try:
+            self.namespaces["switch"] = machine.add_namespace(
+                self.label + "-sw")
+            for host in "a", "b":
+                self.namespaces[host] = machine.add_namespace(
+                    "%s-%s" % (self.label, host))
+            self._start()
+            for host in "a", "b":
+                self._configure_host(host)
+            self.suspend()
+        except Error as e:
+            self.reason = str(e)
+            self.stop()
+
+    def stop(self):
+        for server in self.servers.values():
+            server.stop()
+        self.servers.clear()
+        for process in reversed(self.processes):
+            process.stop()
+        self.processes.clear()
+        for ns in self.namespaces.values():
+            machine.delete_namespace(ns)
+        self.namespaces.clear()
+
+    def suspend(self):
+        for process in self.processes:
+            process.suspend()
+
+    def resume(self):
+        for process in self.processes:
+            process.resume()
+
+    def server(self, argv):
+        """Returns the server 'argv' in host b, started if need be, as soon as
+        it says something."""
+        if argv[0] not in self.servers:
+            server = machine.Process(argv, ns=self.namespaces["b"],
+                                     cpu=HOST_CPU)
+            server.ready()
+            self.servers[argv[0]] = server
+        return self.servers[argv[0]]
+
+    def _configure_host(self, host):
+        ns, device = self.namespaces[host], DEVICES[host]
+        # A switch in user space gets each frame as it is: checksums and
+        # segmentation are the host's work.  (A tap's are so already.)
+        machine.run(["ethtool", "-K", device, "tx", "off"], ns=ns,
+                    check=False)
+        machine.run(["ip", "address", "add", ADDRESSES[host] + "/24", "dev",
+                     device], ns=ns)
+        machine.run(["ip", "link", "set", device, "up"], ns=ns)
+
+    def _move_in(self, host):
+        machine.run(["ip", "link", "set", DEVICES[host], "netns",
+                     self.namespaces[host]], ns=self.namespaces["switch"])
+
+    def clear_counters(self):
+        """Zeroes what counters() returns."""
+
+    def counters(self):
+        """Returns what the switch counted, a dict with any of: 'received',
+        frames that it took from its ports; 'busy_seconds', the time in which
+        its polling found something to do; 'tx_drop', frames that it says it
+        dropped at the port to b."""
+        return {}
+
+
+class Veth(Peer):
+    """No switch at all: a veth from host to host."""
+
+    kind = "veth"
+
+    def __init__(self):
+        super().__init__("veth")
+
+    def _start(self):
+        machine.run(["ip", "link", "add", DEVICES["a"], "type", "veth", "peer",
+                     "name", DEVICES["b"]], ns=self.namespaces["switch"])
+        self._move_in("a")
+        self._move_in("b")
+
+
+class Forwarder(Peer):
+    """turbotap's queues with I/O class 'io' and no switch."""
+
+    kind = "bare"
+
+    def __init__(self, tools, io):
+        super().__init__("bare-" + io)
+        self.tools = tools
+        self.io = io
+
+    def _start(self):
+        process = machine.Process(
+            [os.path.join(self.tools, "turbotap-forward"),
+             "-a", DEVICES["a"], "-b", DEVICES["b"], "-c", self.io],
+            ns=self.namespaces["switch"], cpu=SWITCH_CPU)
+        self.processes.append(process)
+        process.ready()
+        self._move_in("a")
+        self._move_in("b")
+
+
+def pmd_cpus(n):
+    """Returns the CPUs for 'n' PMD threads: the hosts' only if need be."""
+    first = SWITCH_CPU if os.cpu_count() > n else HOST_CPU
+    return range(first, first + n)
+
+
+class Switch(Peer):
+    """ovs-vswitchd with two ports of 'kind', one of tap, system, afxdp,
+    turbotap.  'options' are those of the ports."""
+
+    # Kinds that a PMD thread polls; the others are the main thread's.
+    PMD_KINDS = ("afxdp", "turbotap", "netdev-tap")
+
+    def __init__(self, tree, workdir, kind, io=None, queues=1):
+        label = "%s-%s" % (kind, io) if io else kind
+        super().__init__(label if queues == 1 else "%s-q%d" % (label, queues))
+        self.tree = tree
+        self.kind = kind
+        self.io = io
+        self.queues = queues
+        self.idle_ports = 0
+        self.dir = os.path.join(workdir, self.label)
+        self.env = dict(os.environ, OVS_RUNDIR=self.dir, OVS_LOGDIR=self.dir,
+                        OVS_DBDIR=self.dir, OVS_SYSCONFDIR=self.dir)
+        self.db = "unix:%s/db.sock" % self.dir
+
+    # Running OVS's programs.
+
+    def _program(self, path):
+        return os.path.join(self.tree, path)
+
+    def vsctl(self, *args):
+        return machine.run([self._program("utilities/ovs-vsctl"),
+                            "--db=" + self.db, "--timeout=30"] + list(args),
+                           env=self.env)
+
+    def appctl(self, *args):
+        ctl = os.path.join(self.dir, "vswitchd.ctl")
+        return machine.run([self._program("utilities/ovs-appctl"),
+                            "-t", ctl] + list(args), env=self.env)
+
+    def ofctl(self, command, *args):
+        return machine.run([self._program("utilities/ovs-ofctl"), command,
+                            "unix:%s/br0.mgmt" % self.dir] + list(args),
+                           env=self.env)
+
+    def _start(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.makedirs(self.dir)
+        db = os.path.join(self.dir, "conf.db")
+        machine.run([self._program("ovsdb/ovsdb-tool"), "create", db,
+                     self._program("vswitchd/vswitch.ovsschema")])
+        self._daemon("ovsdb/ovsdb-server", HOST_CPU,
+                     ["--remote=p" + self.db, db])
+        self.vsctl("--retry", "--no-wait", "init")
+
+        pmd = self.kind in self.PMD_KINDS
+        if pmd:
+            self.vsctl("--no-wait", "set", "Open_vSwitch", ".",
+                       "other_config:pmd-cpu-mask=%#x" % sum(
+                           1 << cpu for cpu in pmd_cpus(self.queues)))
+        # What polls the ports gets a CPU for itself: the PMD thread by the
+        # mask, the main thread by not being let go elsewhere.
+        self._daemon("vswitchd/ovs-vswitchd",
+                     HOST_CPU if pmd else SWITCH_CPU,
+                     ["--unixctl=%s/vswitchd.ctl" % self.dir, self.db])
+        self.vsctl("add-br", "br0", "--", "set", "bridge", "br0",
+                   "datapath_type=netdev", "fail_mode=secure")
+        for host in "a", "b":
+            self._add_port(host)
+        self.ofctl("add-flow", "in_port=1,actions=output:2")
+        self.ofctl("add-flow", "in_port=2,actions=output:1")
+
+    def _daemon(self, program, cpu, args):
+        name = os.path.basename(program)
+        with open(os.path.join(self.dir, name + ".err"), "w",
+                  encoding="utf-8") as log:
+            self.processes.append(machine.Process(
+                [self._program(program), "-vconsole:off", "-vsyslog:off",
+                 "--log-file=%s/%s.log" % (self.dir, name)] + args,
+                ns=self.namespaces["switch"], cpu=cpu, env=self.env, log=log))
+
+    # Ports.
+
+    def _interface(self, name):
+        """Returns the columns of Interface 'name' and creates its kernel
+        devices as far as OVS does not."""
+        options = []
+        if self.kind in ("system", "afxdp"):
+            self._add_veth(name)
+        if self.kind == "afxdp":
+            options.append("options:xdp-mode=best-effort")
+        if self.kind == "turbotap":
+            options.append("options:io=" + self.io)
+        if self.kind in self.PMD_KINDS:
+            options.append("options:n_rxq=%d" % self.queues)
+        ovs_type = {"tap": "internal", "system": "system"}.get(self.kind,
+                                                               self.kind)
+        return ["type=" + ovs_type] + options
+
+    def _add_veth(self, name):
+        """Creates a veth pair, 'name' and that with an s appended, which is
+        the switch's."""
+        ns = self.namespaces["switch"]
+        queues = ["numrxqueues", str(self.queues),
+                  "numtxqueues", str(self.queues)]
+        machine.run(["ip", "link", "add", name] + queues + ["type", "veth",
+                    "peer", "name", name + "s"] + queues, ns=ns)
+        machine.run(["ip", "link", "set", name + "s", "up"], ns=ns)
+
+    def _port_name(self, name):
+        return name + "s" if self.kind in ("system", "afxdp") else name
+
+    def _add_port(self, host):
+        name = DEVICES[host]
+        columns = self._interface(name)
+        port = self._port_name(name)
+        self.vsctl("add-port", "br0", port, "--", "set", "interface", port,
+                   "ofport_request=%d" % (1 if host == "a" else 2), *columns)
+        self._check_port(port)
+        self._move_in(host)
+
+    def _check_port(self, port):
+        error = self.vsctl("--if-exists", "get", "interface", port,
+                           "error").strip()
+        if error not in ("", "[]"):
+            raise Error(error.strip('"'))
+        if self.kind == "turbotap":
+            io = self.vsctl("--if-exists", "get", "interface", port,
+                            "status:io").strip().strip('"')
+            if io != self.io:
+                raise Error("asked for %s, got %s" % (self.io, io or "none"))
+
+    def add_idle_ports(self, n):
+        """Adds ports that get no traffic until there are 'n' of them."""
+        args = []
+        names = ["i%d" % i for i in range(self.idle_ports, n)]
+        for name in names:
+            columns = self._interface(name)
+            port = self._port_name(name)
+            args += ["--", "add-port", "br0", port, "--", "set", "interface",
+                     port] + columns
+        if args:
+            self.vsctl(*args[1:])
+        for name in names:
+            self._check_port(self._port_name(name))
+            machine.run(["ip", "link", "set", name, "up"],
+                        ns=self.namespaces["switch"])
+        self.idle_ports = n
+
+    # Counters.
+
+    def clear_counters(self):
+        self.appctl("dpif-netdev/pmd-stats-clear")
+        self.cleared = time.monotonic()
+
+    def counters(self):
+        elapsed = time.monotonic() - self.cleared
+        out = self.appctl("dpif-netdev/pmd-stats-show")
+        result = {"received": 0}
+        busiest = -1
+        for thread in re.split(r"^(?=\S)", out, flags=re.MULTILINE):
+            received = re.search(r"packets received: (\d+)", thread)
+            idle = re.search(r"idle cycles: \d+ \(([\d.]+)%\)", thread)
+            n = int(received.group(1)) if received else 0
+            result["received"] += n
+            if idle and n > busiest:
+                busiest = n
+                result["busy_seconds"] = elapsed * (
+                    1 - float(idle.group(1)) / 100)
+        ports = self.ofctl("dump-ports", "2")
+        m = re.search(r"tx pkts=(\d+|\?).*drop=(\d+|\?)", ports)
+        if m and m.group(2).isdigit():
+            result["tx_drop"] = int(m.group(2))
+        return result
+
+    def facts(self):
+        """Returns what is in force, for the record."""
+        port = self._port_name(DEVICES["a"])
+        return {
+            "options": self.vsctl("get", "interface", port,
+                                  "options").strip(),
+            "status": self.vsctl("get", "interface", port, "status").strip(),
+        }

@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Copyright (c) 2026 The turbotap authors.
+
+"""What the benchmark says in the end: results.json with every single run,
+table.md with the medians and what they are to each other's, and SVG plots.
+Must not know how anything was measured."""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+
+
+# Part of the machine's CPU time that may go elsewhere before a run.
+QUIET = 0.05
+
+
+class Results:
+    """All that was found out.  runs[name][peer] is a list of dicts, one per
+    run."""
+
+    def __init__(self):
+        self.machine = {}
+        self.settings = {}
+        self.facts = {}
+        self.unavailable = {}
+        self.failures = []
+        self.generator = {}
+        self.runs = {}
+
+    def add(self, name, peer, run):
+        self.runs.setdefault(name, {}).setdefault(peer, []).append(run)
+
+    def median(self, name, peer, key="value"):
+        """Returns the median of 'key' over the runs of work 'name', None if
+        'peer' has none."""
+        values = [run[key] for run in self.runs.get(name, {}).get(peer, [])
+                  if run.get(key) is not None]
+        return statistics.median(values) if values else None
+
+    def spread(self, name, peer, key="value"):
+        values = [run[key] for run in self.runs[name][peer]]
+        return min(values), max(values)
+
+    def peers(self):
+        """Returns the labels of all peers that ran with one queue, in the
+        order of their first run."""
+        labels = []
+        for name, by_peer in self.runs.items():
+            if not name.startswith("queues, "):
+                labels += [peer for peer in by_peer if peer not in labels]
+        return labels
+
+
+class Row:
+    """A row of the table: 'key' of work 'name', divided by 'scale'."""
+
+    def __init__(self, text, unit, name, key="value", scale=1, less=False):
+        self.text = text
+        self.unit = unit
+        self.name = name
+        self.key = key
+        self.scale = scale
+        self.less = less            # True if less is better.
+
+
+def rows(results):
+    """Returns the rows of the table, for what was measured."""
+    found = []
+    for name in results.runs:
+        if name.startswith("forward, "):
+            found.append(Row(name, "kframe/s", name, scale=1e3))
+        elif name.startswith("idle, "):
+            found.append(Row(name, "kframe/s", name, scale=1e3))
+        elif name.startswith("TCP, "):
+            found.append(Row(name, "Gb/s", name, scale=1e9))
+        elif name == "latency":
+            found.append(Row("round trip, p50", "us", name, less=True))
+            found.append(Row("round trip, p99", "us", name, "p99", less=True))
+    for name in results.runs:
+        if name.startswith("paced, ") or (name.startswith("forward, ")
+                                          and name.endswith(" 1 flow")):
+            found.append(Row("CPU, " + name, "ns/frame", name,
+                             "cpu_ns_per_frame", less=True))
+    return found
+
+
+def _number(value):
+    if value is None:
+        return "-"
+    return "%.0f" % value if value >= 100 else "%.3g" % value
+
+
+def _markdown(header, lines):
+    widths = [max(len(line[i]) for line in [header] + lines)
+              for i in range(len(header))]
+
+    def row(cells):
+        return "| " + " | ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths))) + " |"
+
+    rule = "|" + "|".join(
+        "-" * (width + 2) if i == 0 else "-" * (width + 1) + ":"
+        for i, width in enumerate(widths)) + "|"
+    return "\n".join([row(header), rule] + [row(line) for line in lines])
+
+
+def _limited(results, row, peer):
+    """Returns true if the generator limited most of the runs."""
+    runs = results.runs[row.name].get(peer, [])
+    return sum(run.get("generator_limited", False)
+               for run in runs) * 2 > len(runs)
+
+
+def medians_table(results):
+    peers = results.peers()
+    lines = []
+    for row in rows(results):
+        cells = []
+        for peer in peers:
+            value = results.median(row.name, peer, row.key)
+            cells.append(_number(None if value is None else value / row.scale)
+                         + (" g" if value is not None
+                            and _limited(results, row, peer) else ""))
+        lines.append([row.text, row.unit] + cells)
+    return _markdown(["median", "unit"] + peers, lines)
+
+
+def ratios_table(results, label):
+    """Returns the table of what 'label' is to the other peers."""
+    others = [peer for peer in results.peers() if peer != label]
+    lines = []
+    for row in rows(results):
+        mine = results.median(row.name, label, row.key)
+        if mine is None:
+            continue
+        cells = []
+        for peer in others:
+            theirs = results.median(row.name, peer, row.key)
+            if not theirs or not mine:
+                cells.append("-")
+            else:
+                ratio = theirs / mine if row.less else mine / theirs
+                cells.append("%.2f" % ratio)
+        if any(cell != "-" for cell in cells):
+            lines.append([row.text] + cells)
+    return _markdown([label + " is better by"]
+                     + ["x " + peer for peer in others], lines)
+
+
+LOSSES = ("tried", "delivered", "lost_at_device", "send_errors",
+          "lost_before_switch", "lost_in_switch", "lost_in_between",
+          "lost_in_sink", "unaccounted", "foreign")
+FAULTS = ("corrupt", "duplicates", "reordered")
+
+
+def losses_table(results, prefix, keys):
+    """Returns the table of the medians of 'keys' of all work whose name begins
+    with 'prefix'."""
+    lines = []
+    for name, by_peer in results.runs.items():
+        if name.startswith(prefix):
+            for peer in by_peer:
+                lines.append([name, peer] + [
+                    _number(results.median(name, peer, key)) for key in keys])
+    return _markdown(["", "peer"] + [key.replace("_", " ") for key in keys],
+                     lines)
+
+
+def queues_table(results):
+    """Returns the table of one queue and PMD thread against two."""
+    lines = []
+    one = results.runs.get("queues, 1", {})
+    for peer in one:
+        medians = [results.median("queues, %d" % n, peer) for n in (1, 2)]
+        lines.append([peer] + [_number(value and value / 1e3)
+                               for value in medians]
+                     + ["%.2f" % (medians[1] / medians[0])
+                        if all(medians) else "-"])
+    return _markdown(["64 B, 1000 flows, kframe/s", "1 queue, 1 PMD",
+                      "2 queues, 2 PMDs", "x"], lines)
+
+
+def spreads_table(results):
+    lines = []
+    for name, by_peer in results.runs.items():
+        if name.startswith("verify"):
+            continue
+        for peer in by_peer:
+            low, high = results.spread(name, peer)
+            middle = results.median(name, peer)
+            lines.append([name, peer, str(len(by_peer[peer])),
+                          "%+.0f %%" % ((low / middle - 1) * 100),
+                          "%+.0f %%" % ((high / middle - 1) * 100)])
+    return _markdown(["", "peer", "runs", "least", "most"], lines)
+
+
+def text(results):
+    """Returns table.md."""
+    m, s = results.machine, results.settings
+    parts = [
+        "# turbotap benchmark",
+        "%s, %d CPUs (%s), Linux %s, %s.  `%s`: %d runs of each kind, "
+        "windows of %g s, peers interleaved, %s s in all." % (
+            m["cpu"], m["cpus"],
+            "virtual machine" if m["virtual"] else "bare metal",
+            m["kernel"], s["date"], s["command"], s["rounds"],
+            s["window_seconds"], s.get("duration_seconds", "?")),
+    ]
+    if m["background_cpu"] > QUIET:
+        parts.append("**The machine was not quiet**: %.0f %% of its CPU time "
+                     "went elsewhere before the start.  The figures are not "
+                     "comparable." % (m["background_cpu"] * 100))
+    if results.failures:
+        parts.append("**FAILED**:\n\n" + "\n".join(
+            "- " + failure for failure in results.failures))
+    if results.unavailable:
+        parts.append("Not available here:\n\n" + "\n".join(
+            "- %s: %s" % item for item in results.unavailable.items()))
+    parts.append("## Medians\n\n"
+                 "g: generator-limited.  Nothing waited for the switch (less "
+                 "than %g %% lost, or its thread busy for less than %g %% of "
+                 "the time): it could do more.\n\n%s" % (
+                     s["no_loss"] * 100, s["spare_time"] * 100,
+                     medians_table(results)))
+    if results.generator:
+        parts.append("The generator alone, into a veth with nobody behind it: "
+                     + ", ".join("%s: %s kframe/s" % (
+                         size, _number(statistics.median(values) / 1e3))
+                         for size, values in results.generator.items()) + ".")
+    if "queues, 1" in results.runs:
+        parts.append("## Two queues\n\n" + queues_table(results) + "\n\n"
+                     + s["queues_note"])
+    for label in results.peers():
+        if label.startswith("turbotap"):
+            parts.append("## %s against the others\n\n"
+                         "More than 1 is better, for all kinds of work.\n\n%s"
+                         % (label, ratios_table(results, label)))
+    parts.append("## Lost by whom, throughput runs (kernel counters)\n\n"
+                 + losses_table(results, "forward", LOSSES[:7]))
+    parts.append("## Verification runs (each frame looked at)\n\n"
+                 + losses_table(results, "verify",
+                                ("looked_at",) + FAULTS + LOSSES))
+    parts.append("## Spread of the runs\n\n" + spreads_table(results))
+    return "\n\n".join(parts) + "\n"
+
+
+# Plots.
+
+_GNUPLOT = """\
+set terminal svg size %(width)d,420 dynamic background rgb 'white' \
+font 'sans-serif,12'
+set output '%(output)s'
+set title '%(title)s'
+set ylabel '%(unit)s'
+set key outside right top
+set grid ytics
+%(body)s
+"""
+
+
+def _plot(folder, name, title, unit, header, lines, body, width=900):
+    """Writes the data file of plot 'name' and has gnuplot draw it.  'body' is
+    formatted with 'data', the file's name, and 'n', its last column."""
+    data = os.path.join(folder, name + ".dat")
+    with open(data, "w", encoding="utf-8") as f:
+        for line in [header] + lines:
+            f.write("\t".join('"%s"' % cell if isinstance(cell, str)
+                              else "NaN" if cell is None else "%g" % cell
+                              for cell in line) + "\n")
+    script = _GNUPLOT % {
+        "output": os.path.join(folder, name + ".svg"), "title": title,
+        "unit": unit, "width": width,
+        "body": body % {"data": data, "n": len(header)}}
+    subprocess.run(["gnuplot"], input=script, text=True, check=True)
+
+
+_BARS = """\
+set style data histogram
+set style histogram clustered gap 1
+set style fill solid 0.9 noborder
+set yrange [0:*]
+plot for [i=2:%(n)d] '%(data)s' using i:xtic(1) title columnheader(i)"""
+
+_LINES = """\
+set style data linespoints
+set xlabel 'idle ports on the same thread'
+set yrange [0:*]
+plot for [i=2:%(n)d] '%(data)s' using 0:i:xtic(1) title columnheader(i) \
+lw 2 pt 7 ps 0.6"""
+
+
+def _plot_rows(results, folder, name, title, wanted, body=_BARS, strip=""):
+    if not wanted:
+        return
+    peers = [peer for peer in results.peers()
+             if any(peer in results.runs[row.name] for row in wanted)]
+    lines = []
+    for row in wanted:
+        values = [results.median(row.name, peer, row.key) for peer in peers]
+        lines.append([row.text.replace(strip, "")]
+                     + [None if value is None else value / row.scale
+                        for value in values])
+    _plot(folder, name, title, wanted[0].unit, ["work"] + peers, lines, body)
+
+
+def plots(results, folder):
+    """Draws all plots.  Returns why not, or None."""
+    if not shutil.which("gnuplot"):
+        return "gnuplot is not installed"
+    table = rows(results)
+
+    def only(prefix):
+        return [row for row in table if row.text.startswith(prefix)]
+
+    _plot_rows(results, folder, "forward", "UDP forwarding, one polling core",
+               only("forward, "), strip="forward, ")
+    _plot_rows(results, folder, "tcp", "TCP without TSO", only("TCP, "),
+               strip="TCP, ")
+    _plot_rows(results, folder, "latency",
+               "UDP round trip at 1,000 requests a second", only("round trip"),
+               strip="round trip, ")
+    idle = only("idle, ")
+    for row in idle:
+        row.text = row.text.split()[1]
+    _plot_rows(results, folder, "idle",
+               "A busy port beside idle ones, 64 B, 1 flow", idle, _LINES)
+    _plot_rows(results, folder, "cpu",
+               "CPU time of the whole machine per delivered frame",
+               only("CPU, "), strip="CPU, forward, ")
+    return None
+
+
+def keep_logs(workdir, folder):
+    """Keeps the daemons' logs under 'workdir' in 'folder'."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for root, _, files in os.walk(workdir):
+        for name in files:
+            if name.endswith((".log", ".err")):
+                target = os.path.join(folder, os.path.relpath(root, workdir))
+                os.makedirs(target, exist_ok=True)
+                shutil.copy(os.path.join(root, name), target)
+
+
+def write(results, folder):
+    """Writes everything into 'folder' and prints the table."""
+    with open(os.path.join(folder, "results.json"), "w",
+              encoding="utf-8") as f:
+        json.dump(vars(results), f, indent=1)
+        f.write("\n")
+    table = text(results)
+    with open(os.path.join(folder, "table.md"), "w", encoding="utf-8") as f:
+        f.write(table)
+    print("\n" + table)
+    why = plots(results, folder)
+    print("No plots: %s." % why if why else "Plots, results.json and "
+          "table.md are in %s." % folder)

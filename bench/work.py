@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Copyright (c) 2026 The turbotap authors.
+
+"""The work that a peer is given, one short run at a time.  Each function gives
+one run to one peer and returns what was measured, as a dict whose 'value' is
+the figure that counts.  Must not know how a peer is made."""
+
+import json
+import os
+import re
+
+import machine
+from machine import Error, HOST_CPU
+from peers import ADDRESSES, DEVICES
+
+# A run is thrown away and the benchmark fails on any of these.
+FAULTS = ("corrupt", "duplicates", "reordered")
+
+# With less than this part of the frames lost, or with the switch busy for less
+# than this part of the time, there was no backlog: the generator is what
+# limits.
+NO_LOSS = 0.005
+SPARE_TIME = 0.85
+
+WARM_UP = 0.1                   # Seconds before the window opens.
+TAIL = 0.05                     # Seconds that the generator outlasts it by.
+
+_next_run = [1]
+
+
+class Tools:
+    """Runs our own programs, which are in folder 'path'."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def generator(self, peer, size, flows, seconds, *more):
+        return machine.Process(
+            [os.path.join(self.path, "turbotap-gen"), "-i", DEVICES["a"],
+             "-s", str(size), "-f", str(flows), "-t", "%.3f" % seconds]
+            + list(more), ns=peer.namespaces["a"], cpu=HOST_CPU)
+
+    def sink(self, peer, mode, *more):
+        return machine.Process(
+            [os.path.join(self.path, "turbotap-sink"), "-m", mode,
+             "-i", DEVICES["b"]] + list(more),
+            ns=peer.namespaces["b"], cpu=HOST_CPU)
+
+
+def _delivered(peer):
+    return machine.rx_packets(peer.namespaces["b"], DEVICES["b"])
+
+
+def _account(peer, gen, before):
+    """Returns where the frames of generator result 'gen' went: 'tried' is
+    what it made, 'delivered' what arrived, and each 'lost_...' says by whom
+    the rest was lost."""
+    delivered = machine.settle(lambda: _delivered(peer)) - before
+    counters = peer.counters()
+    tried = gen["sent"] + gen["refused"] + gen["errors"]
+    account = {
+        "tried": tried,
+        "delivered": delivered,
+        # The sending device had no room, and said so.
+        "lost_at_device": gen["refused"],
+        "send_errors": gen["errors"],
+    }
+    if "received" in counters:
+        # Between the device and the switch: a queue or a socket was full.
+        account["lost_before_switch"] = gen["sent"] - counters["received"]
+        # The switch took it and the other host did not get it.
+        account["lost_in_switch"] = counters["received"] - delivered
+        account["switch_tx_drop"] = counters.get("tx_drop")
+    else:
+        account["lost_in_between"] = gen["sent"] - delivered
+    if "busy_seconds" in counters:
+        account["switch_busy"] = min(
+            1, counters["busy_seconds"] / gen["seconds"])
+    return account
+
+
+def ceiling(tools, peer, seconds, size):
+    """Returns the frames per second that the generator sends to 'peer'."""
+    gen = tools.generator(peer, size, 1, seconds).finish(seconds + 20)
+    return gen["sent"] / gen["seconds"]
+
+
+def forward(tools, peer, seconds, size=64, flows=1, rate=0):
+    """Forwards UDP from a to b at 'rate' frames per second, 0: as fast as it
+    will go.  'value' is the frames per second that arrived, by the kernel's
+    counters."""
+    before = _delivered(peer)
+    peer.clear_counters()
+    sink = tools.sink(peer, "count", "-w", str(WARM_UP), "-t", str(seconds))
+    gen = tools.generator(peer, size, flows, WARM_UP + seconds + TAIL,
+                          "-r", str(rate), "-b", "32" if rate else "128")
+    window = sink.finish(timeout=seconds + 20)
+    generated = gen.finish(timeout=seconds + 20)
+    result = _account(peer, generated, before)
+
+    if not window["frames"]:
+        raise Error("nothing arrived")
+    busy = sum(v for k, v in window["cpu"].items()
+               if k not in ("idle", "iowait", "steal"))
+    lost = result["tried"] - result["delivered"]
+    result.update({
+        "value": window["frames"] / window["seconds"],
+        "bits_per_second": window["bytes"] * 8 / window["seconds"],
+        "cpu": window["cpu"],
+        "cpu_ns_per_frame": busy * 1e9 / window["frames"],
+        "window_seconds": window["seconds"],
+        "generator_limited": (lost < NO_LOSS * result["tried"]
+                              or result.get("switch_busy", 1) < SPARE_TIME),
+    })
+    return result
+
+
+def verify(tools, peer, seconds, size=64, flows=1):
+    """Forwards as forward() does, with each frame looked at.  Raises Error
+    when one is corrupt, duplicated or out of order in its flow."""
+    run = str(_next_run[0])
+    _next_run[0] += 1
+    before = _delivered(peer)
+    peer.clear_counters()
+    sink = tools.sink(peer, "verify", "-x", run, "-t", str(seconds + 30))
+    sink.ready()
+    gen = tools.generator(peer, size, flows, seconds, "-x", run)
+    result = _account(peer, gen.finish(timeout=seconds + 20), before)
+    sink.terminate()
+    seen = sink.finish()
+
+    result.update({k: seen[k] for k in FAULTS})
+    result["looked_at"] = seen["frames"]
+    result["foreign"] = seen["foreign"]
+    result["lost_in_sink"] = seen["ring_drops"]
+    result["unaccounted"] = (result["delivered"] - seen["frames"]
+                             - seen["foreign"] - seen["ring_drops"])
+    result["value"] = seen["frames"]
+    if not seen["frames"]:
+        raise Error("nothing arrived")
+    if any(result[k] for k in FAULTS):
+        raise Error(", ".join("%d %s" % (result[k], k) for k in FAULTS))
+    return result
+
+
+def tcp(peer, seconds, streams=1, reverse=False):
+    """Sends TCP from a to b, or from b to a.  'value' is bits per second."""
+    peer.server(["iperf3", "-s", "--forceflush"])
+    out = machine.run(["iperf3", "-c", ADDRESSES["b"], "-J",
+                       "-t", "%d" % max(seconds, 1), "-P", str(streams)]
+                      + (["-R"] if reverse else []),
+                      ns=peer.namespaces["a"], cpu=HOST_CPU, check=False,
+                      timeout=seconds + 20)
+    try:
+        result = json.loads(out)
+    except ValueError as e:
+        raise Error("iperf3: said nothing") from e
+    if "error" in result:
+        raise Error("iperf3: " + result["error"])
+    end = result["end"]
+    return {"value": end["sum_received"]["bits_per_second"],
+            "retransmits": end["sum_sent"].get("retransmits")}
+
+
+def latency(peer, seconds, rate=1000):
+    """Asks host b 'rate' times a second, one question at a time.  'value' is
+    the median round trip in microseconds."""
+    peer.server(["sockperf", "server", "-i", ADDRESSES["b"]])
+    out = machine.run(["sockperf", "ping-pong", "-i", ADDRESSES["b"],
+                       "-t", "%d" % max(seconds, 1), "--mps", str(rate),
+                       "--full-rtt"],
+                      ns=peer.namespaces["a"], cpu=HOST_CPU,
+                      timeout=seconds + 20)
+    found = {p: re.search(r"percentile %s0* *= *([\d.]+)" % p, out)
+             for p in ("50.", "99.")}
+    if not all(found.values()):
+        raise Error("sockperf: " + out.strip())
+    return {"value": float(found["50."].group(1)),
+            "p99": float(found["99."].group(1)),
+            "dropped": int(re.search(r"# dropped messages = (\d+)",
+                                     out).group(1))}
