@@ -41,6 +41,8 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <linux/virtio_net.h>
 #include <linux/turbotap.h>
 
@@ -186,6 +188,61 @@ link_mtu(const char *name, int mtu)
 
     strcpy(ifr.ifr_name, name);
     must(ifreq_ioctl(SIOCSIFMTU, &ifr));
+}
+
+/* Sends rtnetlink request 'type' on link 'name', with 'attribute' = 'value'
+ * unless 'attribute' is 0.  Returns 0, or -1 with errno. */
+static inline int
+link_request(const char *name, int type, int attribute, uint32_t value)
+{
+    struct {
+        struct nlmsghdr nlh;
+        struct ifinfomsg ifi;
+        struct rtattr attr;
+        uint32_t value;
+    } request = {
+        .nlh = {
+            .nlmsg_len = sizeof request,
+            .nlmsg_type = type,
+            .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK,
+        },
+        .ifi = { .ifi_index = if_nametoindex(name) },
+        .attr = { .rta_len = RTA_LENGTH(4), .rta_type = attribute },
+        .value = value,
+    };
+    struct {
+        struct nlmsghdr nlh;
+        struct nlmsgerr error;
+        uint8_t rest[1024];
+    } reply;
+    int fd;
+
+    if (!attribute) {
+        request.nlh.nlmsg_len = NLMSG_LENGTH(sizeof request.ifi);
+    }
+    if (!request.ifi.ifi_index) {
+        errno = ENODEV;
+        return -1;
+    }
+    fd = must(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+    must(send(fd, &request, request.nlh.nlmsg_len, 0));
+    must(recv(fd, &reply, sizeof reply, 0));
+    close(fd);
+    errno = -reply.error.error;
+    return errno ? -1 : 0;
+}
+
+static inline int
+link_delete(const char *name)
+{
+    return link_request(name, RTM_DELLINK, 0, 0);
+}
+
+/* Moves link 'name' into the network namespace that 'netns_fd' names. */
+static inline int
+link_move(const char *name, int netns_fd)
+{
+    return link_request(name, RTM_SETLINK, IFLA_NET_NS_FD, netns_fd);
 }
 
 /* A new queue of tap 'name', which it creates if need be; more TUNSETIFF flags
