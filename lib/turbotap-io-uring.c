@@ -70,12 +70,12 @@
 struct uring_queue {
     struct turbotap_queue up;   /* Must be first. */
     struct io_uring ring;
-    int fd;                     /* The tap's queue, the caller's. */
 };
 
 /* A receive queue. */
 struct uring_rxq {
     struct uring_queue q;       /* Must be first. */
+    int fd;                     /* The tap's queue, the caller's. */
 
     bool armed;                 /* The read's last completion is to come, or
                                  * has not been taken yet. */
@@ -234,14 +234,25 @@ open_txq(const struct turbotap_queue_config *config,
     if (!q) {
         return ENOMEM;
     }
-    q->fd = config->fd;
     error = init_ring(&q->ring, TURBOTAP_BURST, 2 * TURBOTAP_BURST);
     if (error) {
-        free(q);
-        return error;
+        goto err_free;
     }
+
+    /* As file 0 of the ring, which saves a tenth per frame. */
+    error = -io_uring_register_files(&q->ring, &config->fd, 1);
+    if (error) {
+        goto err_exit_ring;
+    }
+
     *queuep = &q->up;
     return 0;
+
+err_exit_ring:
+    io_uring_queue_exit(&q->ring);
+err_free:
+    free(q);
+    return error;
 }
 
 static int
@@ -259,7 +270,7 @@ open_rxq(const struct turbotap_queue_config *config,
     if (!rxq) {
         return ENOMEM;
     }
-    rxq->q.fd = config->fd;
+    rxq->fd = config->fd;
     for (unsigned int id = 0; id < N_BUFS; id++) {
         rxq->free_ids[rxq->n_free++] = id;
     }
@@ -369,6 +380,8 @@ uring_close(struct turbotap_queue *queue)
         end_read(rxq);
         io_uring_unregister_buf_ring(&q->ring, BUF_GROUP);
         free(rxq->buf_ring);
+    } else {
+        io_uring_unregister_files(&q->ring);
     }
     io_uring_queue_exit(&q->ring);
     free(q);
@@ -397,7 +410,7 @@ arm_read(struct uring_rxq *rxq)
     if (!io_uring_sq_ready(ring)) {
         struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
 
-        io_uring_prep_rw(OP_READ_MULTISHOT, sqe, rxq->q.fd, NULL, 0, 0);
+        io_uring_prep_rw(OP_READ_MULTISHOT, sqe, rxq->fd, NULL, 0, 0);
         sqe->flags = IOSQE_BUFFER_SELECT;
         sqe->buf_group = BUF_GROUP;
         sqe->user_data = READ_USER_DATA;
@@ -587,7 +600,8 @@ send_burst(struct uring_queue *q, struct turbotap_buf *bufs, unsigned int n)
     for (unsigned int i = 0; i < n; i++) {
         struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
 
-        io_uring_prep_write(sqe, q->fd, bufs[i].data, bufs[i].size, 0);
+        io_uring_prep_write(sqe, 0, bufs[i].data, bufs[i].size, 0);
+        sqe->flags = IOSQE_FIXED_FILE;
         sqe->rw_flags = RWF_NOWAIT;
         sqe->user_data = i;
     }
