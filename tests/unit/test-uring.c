@@ -911,7 +911,7 @@ test_thread_moves_from_one_that_spins(void **state)
     run_relay(REST_SPINS, 600);
 }
 
-/* The tests: closing. */
+/* The tests: a thread that stays behind. */
 
 struct owner {
     struct fixture *f;
@@ -943,6 +943,46 @@ owner_main(void *owner_)
         }
     }
     return NULL;
+}
+
+static void
+end_owner(struct owner *o, pthread_t thread)
+{
+    pthread_mutex_lock(&o->mutex);
+    atomic_store(&o->quit, true);
+    pthread_cond_broadcast(&o->cond);
+    pthread_mutex_unlock(&o->mutex);
+    pthread_join(thread, NULL);
+}
+
+/* The new thread must not depend on the old one to get its frames. */
+static void
+test_new_thread_reads_by_itself(void **state)
+{
+    struct fixture f;
+    struct owner o = {
+        .f = &f,
+        .rest = REST_SPINS,
+        .mutex = PTHREAD_MUTEX_INITIALIZER,
+        .cond = PTHREAD_COND_INITIALIZER,
+    };
+    pthread_t thread;
+
+    (void) state;
+    fixture_open(&f);
+    assert_int_equal(pthread_create(&thread, NULL, owner_main, &o), 0);
+    while (!atomic_load(&o.armed)) {
+        sched_yield();
+    }
+    recv_none(&f);
+    for (int i = 0; i < 1000; i++) {
+        unsigned int n_rx;
+
+        host_send(&f, 1);
+        assert_int_equal(recv_some(&f, 1, &n_rx), 0);
+    }
+    end_owner(&o, thread);
+    fixture_close(&f);
 }
 
 /* Opens a device, closes it from another thread than the one that received,
@@ -996,11 +1036,7 @@ check_close(enum rest rest, unsigned int n_rounds)
         assert_int_equal(if_nametoindex(TAP), 0);
 
         if (rest != REST_EXITS) {
-            pthread_mutex_lock(&o.mutex);
-            atomic_store(&o.quit, true);
-            pthread_cond_broadcast(&o.cond);
-            pthread_mutex_unlock(&o.mutex);
-            pthread_join(thread, NULL);
+            end_owner(&o, thread);
         }
     }
 }
@@ -1018,6 +1054,29 @@ test_close_frees_device(void **state)
         if (i % 2) {
             recv_all(&f, i % 5);
         }
+        fixture_close(&f);
+        assert_int_equal(if_nametoindex(TAP), 0);
+    }
+}
+
+/* A read can be armed although all of its buffers came back. */
+static void
+test_close_without_buffers(void **state)
+{
+    (void) state;
+    for (int i = 0; i < 50; i++) {
+        struct turbotap_buf buf;
+        struct fixture f;
+        unsigned int n_rx;
+
+        fixture_open(&f);
+        fill_fresh(&f, 1);
+        host_send(&f, 1);
+        do {
+            turbotap_queue_recv(f.rx, &buf, 1, &n_rx);
+        } while (!n_rx);
+        turbotap_queue_close(f.rx);
+        f.rx = NULL;
         fixture_close(&f);
         assert_int_equal(if_nametoindex(TAP), 0);
     }
@@ -1111,8 +1170,9 @@ test_send_errors(void **state)
         bufs[i] = (struct turbotap_buf) { &frames[i], FRAME_SIZE, -1, NULL };
     }
     bufs[2].size = ETH_HLEN - 1;
-    bufs[3].data = NULL;
+    bufs[3].data = (void *) -4096L;
     assert_int_equal(turbotap_queue_send(f.tx, bufs, 5), 3);
+    assert_int_equal(count_syscalls(f.tx), 1);
     assert_int_equal(bufs[2].error, EINVAL);
     assert_int_equal(bufs[3].error, EFAULT);
     assert_int_equal(count_drops(f.tx, TURBOTAP_DROP_INVALID), 1);
@@ -1222,7 +1282,9 @@ main(void)
         cmocka_unit_test(test_thread_moves_from_one_that_is_exiting),
         cmocka_unit_test(test_thread_moves_from_one_that_sleeps),
         cmocka_unit_test(test_thread_moves_from_one_that_spins),
+        cmocka_unit_test(test_new_thread_reads_by_itself),
         cmocka_unit_test(test_close_frees_device),
+        cmocka_unit_test(test_close_without_buffers),
         cmocka_unit_test(test_close_after_owner_exited),
         cmocka_unit_test(test_close_while_owner_exits),
         cmocka_unit_test(test_close_while_owner_sleeps),
