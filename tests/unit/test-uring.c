@@ -7,8 +7,7 @@
  * queues that change threads while frames arrive, and closing while a read is
  * armed.  What all classes have in common is test-queue.c's.
  *
- * Every test makes tap devices of its own, in a network namespace that this
- * program makes for itself. */
+ * Every test has a network namespace of its own. */
 
 #include "turbotap-dev.h"
 #include "turbotap-queue.h"
@@ -530,17 +529,12 @@ test_empty_poll_makes_no_syscall(void **state)
 
     (void) state;
 
-    /* The child exits with the read armed, after which the kernel frees the
-     * device whenever it likes.  So it has a namespace of its own. */
     pid = fork();
     assert_true(pid >= 0);
     if (!pid) {
         struct turbotap_buf buf;
         unsigned int n_rx;
 
-        if (!enter_namespace()) {
-            _exit(99);
-        }
         fixture_open(&f);
         fill_fresh(&f, 32);
         forbid_syscall(-1, 0);
@@ -1264,35 +1258,44 @@ test_send_from_many_threads(void **state)
     fixture_close(&f);
 }
 
+static int
+setup(void **state)
+{
+    (void) state;
+    return enter_namespace() ? 0 : -1;
+}
+
+#define TEST(NAME) cmocka_unit_test_setup(NAME, setup)
+
 int
 main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_probe_leaves_no_trace),
-        cmocka_unit_test(test_probe_refuses),
-        cmocka_unit_test(test_probe_says_why),
-        cmocka_unit_test(test_empty_poll_makes_no_syscall),
-        cmocka_unit_test(test_one_syscall_reads_many),
-        cmocka_unit_test(test_poll_fd),
-        cmocka_unit_test(test_buffers_run_out),
-        cmocka_unit_test(test_completions_do_not_overflow),
-        cmocka_unit_test(test_bad_frames_give_their_buffers_back),
-        cmocka_unit_test(test_device_is_deleted),
-        cmocka_unit_test(test_thread_moves_from_one_that_exits),
-        cmocka_unit_test(test_thread_moves_from_one_that_is_exiting),
-        cmocka_unit_test(test_thread_moves_from_one_that_sleeps),
-        cmocka_unit_test(test_thread_moves_from_one_that_spins),
-        cmocka_unit_test(test_new_thread_reads_by_itself),
-        cmocka_unit_test(test_close_frees_device),
-        cmocka_unit_test(test_close_without_buffers),
-        cmocka_unit_test(test_close_after_owner_exited),
-        cmocka_unit_test(test_close_while_owner_exits),
-        cmocka_unit_test(test_close_while_owner_sleeps),
-        cmocka_unit_test(test_close_while_owner_spins),
-        cmocka_unit_test(test_send_order),
-        cmocka_unit_test(test_send_errors),
-        cmocka_unit_test(test_send_refused),
-        cmocka_unit_test(test_send_from_many_threads),
+        TEST(test_probe_leaves_no_trace),
+        TEST(test_probe_refuses),
+        TEST(test_probe_says_why),
+        TEST(test_empty_poll_makes_no_syscall),
+        TEST(test_one_syscall_reads_many),
+        TEST(test_poll_fd),
+        TEST(test_buffers_run_out),
+        TEST(test_completions_do_not_overflow),
+        TEST(test_bad_frames_give_their_buffers_back),
+        TEST(test_device_is_deleted),
+        TEST(test_thread_moves_from_one_that_exits),
+        TEST(test_thread_moves_from_one_that_is_exiting),
+        TEST(test_thread_moves_from_one_that_sleeps),
+        TEST(test_thread_moves_from_one_that_spins),
+        TEST(test_new_thread_reads_by_itself),
+        TEST(test_close_frees_device),
+        TEST(test_close_without_buffers),
+        TEST(test_close_after_owner_exited),
+        TEST(test_close_while_owner_exits),
+        TEST(test_close_while_owner_sleeps),
+        TEST(test_close_while_owner_spins),
+        TEST(test_send_order),
+        TEST(test_send_errors),
+        TEST(test_send_refused),
+        TEST(test_send_from_many_threads),
     };
     char reason[TURBOTAP_REASON_LEN];
     struct turbotap_dev *dev;
