@@ -9,8 +9,10 @@ measured."""
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 # All namespaces are called this, the process ID of the run, and a name.
@@ -145,15 +147,27 @@ def clean_up():
         delete_namespace(ns)
 
 
+def make_workdir():
+    """Creates a temporary folder with a short name, as sockets in it need, and
+    returns its path.  It is the caller's to remove."""
+    return tempfile.mkdtemp(prefix="%s%d-" % (PREFIX, os.getpid()))
+
+
 def clean_up_after_others():
-    """Deletes the namespaces of runs that were killed.  Their processes died
-    with them."""
+    """Removes what runs that were killed left.  Their processes died with
+    them."""
+    def is_stale(name):
+        pid = name[len(PREFIX):].split("-")[0]
+        return (name.startswith(PREFIX) and pid.isdigit()
+                and not os.path.exists("/proc/" + pid))
+
     for line in run(["ip", "netns", "list"]).splitlines():
-        ns = line.split()[0]
-        pid = ns[len(PREFIX):].split("-")[0]
-        if (ns.startswith(PREFIX) and pid.isdigit()
-                and not os.path.exists("/proc/" + pid)):
-            run(["ip", "netns", "del", ns], check=False)
+        if is_stale(line.split()[0]):
+            run(["ip", "netns", "del", line.split()[0]], check=False)
+    for name in os.listdir(tempfile.gettempdir()):
+        if is_stale(name):
+            shutil.rmtree(os.path.join(tempfile.gettempdir(), name),
+                          ignore_errors=True)
 
 
 def rx_packets(ns, device):
@@ -162,14 +176,7 @@ def rx_packets(ns, device):
     return json.loads(out)[0]["stats64"]["rx"]["packets"]
 
 
-def tx_dropped(ns, device):
-    """Returns the number of frames that 'device' in 'ns' dropped instead of
-    sending them."""
-    out = run(["ip", "-n", ns, "-s", "-j", "link", "show", "dev", device])
-    return json.loads(out)[0]["stats64"]["tx"]["dropped"]
-
-
-def settle(read, timeout=1):
+def settle(read, timeout=10):
     """Calls 'read' until it returns the same value three times in a row, 10 ms
     apart, and returns that."""
     deadline = time.monotonic() + timeout

@@ -150,7 +150,7 @@ class Switch(Peer):
     turbotap.  'options' are those of the ports."""
 
     # Kinds that a PMD thread polls; the others are the main thread's.
-    PMD_KINDS = ("afxdp", "turbotap", "netdev-tap")
+    PMD_KINDS = ("afxdp", "turbotap", "dpdk")
 
     def __init__(self, tree, workdir, kind, io=None, queues=1):
         label = "%s-%s" % (kind, io) if io else kind
@@ -160,6 +160,7 @@ class Switch(Peer):
         self.io = io
         self.queues = queues
         self.idle_ports = 0
+        self.vswitchd = os.path.join(tree, "vswitchd/ovs-vswitchd")
         self.dir = os.path.join(workdir, self.label)
         self.env = dict(os.environ, OVS_RUNDIR=self.dir, OVS_LOGDIR=self.dir,
                         OVS_DBDIR=self.dir, OVS_SYSCONFDIR=self.dir)
@@ -191,10 +192,11 @@ class Switch(Peer):
         db = os.path.join(self.dir, "conf.db")
         machine.run([self._program("ovsdb/ovsdb-tool"), "create", db,
                      self._program("vswitchd/vswitch.ovsschema")])
-        self._daemon("ovsdb/ovsdb-server", HOST_CPU,
+        self._daemon(self._program("ovsdb/ovsdb-server"), HOST_CPU,
                      ["--remote=p" + self.db, db])
         self.vsctl("--retry", "--no-wait", "init")
 
+        self._configure()
         pmd = self.kind in self.PMD_KINDS
         if pmd:
             self.vsctl("--no-wait", "set", "Open_vSwitch", ".",
@@ -202,8 +204,7 @@ class Switch(Peer):
                            1 << cpu for cpu in pmd_cpus(self.queues)))
         # What polls the ports gets a CPU for itself: the PMD thread by the
         # mask, the main thread by not being let go elsewhere.
-        self._daemon("vswitchd/ovs-vswitchd",
-                     HOST_CPU if pmd else SWITCH_CPU,
+        self._daemon(self.vswitchd, HOST_CPU if pmd else SWITCH_CPU,
                      ["--unixctl=%s/vswitchd.ctl" % self.dir, self.db])
         self.vsctl("add-br", "br0", "--", "set", "bridge", "br0",
                    "datapath_type=netdev", "fail_mode=secure")
@@ -212,12 +213,15 @@ class Switch(Peer):
         self.ofctl("add-flow", "in_port=1,actions=output:2")
         self.ofctl("add-flow", "in_port=2,actions=output:1")
 
+    def _configure(self):
+        """Sets up the database before ovs-vswitchd starts."""
+
     def _daemon(self, program, cpu, args):
         name = os.path.basename(program)
         with open(os.path.join(self.dir, name + ".err"), "w",
                   encoding="utf-8") as log:
             self.processes.append(machine.Process(
-                [self._program(program), "-vconsole:off", "-vsyslog:off",
+                [program, "-vconsole:off", "-vsyslog:off",
                  "--log-file=%s/%s.log" % (self.dir, name)] + args,
                 ns=self.namespaces["switch"], cpu=cpu, env=self.env, log=log))
 
@@ -261,16 +265,26 @@ class Switch(Peer):
         self._check_port(port)
         self._move_in(host)
 
+    def _column(self, port, column):
+        """Returns 'column' of Interface 'port', "" if it is not set."""
+        value = self.vsctl("--if-exists", "get", "interface", port, column)
+        return value.strip().strip('"[]')
+
     def _check_port(self, port):
-        error = self.vsctl("--if-exists", "get", "interface", port,
-                           "error").strip()
-        if error not in ("", "[]"):
-            raise Error(error.strip('"'))
+        """Raises Error if 'port' does not work or is not what was asked
+        for."""
+        error = self._column(port, "error")
         if self.kind == "turbotap":
-            io = self.vsctl("--if-exists", "get", "interface", port,
-                            "status:io").strip().strip('"')
-            if io != self.io:
-                raise Error("asked for %s, got %s" % (self.io, io or "none"))
+            # ovs-vswitchd writes the status a moment after it made the port.
+            deadline = time.monotonic() + 10
+            while not error and self._column(port, "status:io") != self.io:
+                if time.monotonic() > deadline:
+                    raise Error("asked for io=%s and got \"%s\""
+                                % (self.io, self._column(port, "status:io")))
+                time.sleep(0.05)
+                error = self._column(port, "error")
+        if error:
+            raise Error(error)
 
     def add_idle_ports(self, n):
         """Adds ports that get no traffic until there are 'n' of them."""
@@ -323,3 +337,33 @@ class Switch(Peer):
                                   "options").strip(),
             "status": self.vsctl("get", "interface", port, "status").strip(),
         }
+
+
+class DpdkSwitch(Switch):
+    """Debian's ovs-vswitchd with DPDK, 'vswitchd', and two net_tap devices,
+    without huge pages."""
+
+    def __init__(self, tree, workdir, vswitchd):
+        super().__init__(tree, workdir, "dpdk", "tap")
+        self.vswitchd = vswitchd
+
+    def _start(self):
+        if not os.path.exists(self.vswitchd):
+            raise Error("%s is not there (Debian: openvswitch-switch-dpdk, "
+                        "librte-net-tap23)" % self.vswitchd)
+        super()._start()
+
+    def _configure(self):
+        # --legacy-mem only because Open vSwitch adds --in-memory without it,
+        # which --no-huge does not go with.
+        self.vsctl("--no-wait", "set", "Open_vSwitch", ".",
+                   "other_config:dpdk-init=true",
+                   'other_config:dpdk-extra="--legacy-mem --no-huge -m 512 '
+                   '--no-pci"')
+
+    def _interface(self, name):
+        # net_tap wants as many receive as transmit queues, and Open vSwitch
+        # asks for one of the latter for each PMD thread and the main thread.
+        # 'name' ends in a letter or number of its own.
+        return ["type=dpdk", "options:n_rxq=2",
+                "options:dpdk-devargs=net_tap%s,iface=%s" % (name, name)]
