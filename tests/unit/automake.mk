@@ -6,6 +6,9 @@
 # check runs them twice, the second time with sanitizers.
 
 unit_tests =
+if HAVE_LIBURING
+unit_tests += tests/unit/test-uring
+endif
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
