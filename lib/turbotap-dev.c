@@ -59,6 +59,13 @@ attach_by_name(const char *name, short int flags, int *fdp)
     } else if (strcmp(ifr.ifr_name, name)) {
         /* The kernel takes a '%d' in a new device's name for a template. */
         error = EINVAL;
+    } else if (ioctl(fd, TUNGETIFF, &ifr) < 0) {
+        error = errno;
+    } else if ((ifr.ifr_flags ^ flags) & IFF_VNET_HDR) {
+        /* A device of which others hold queues keeps its flags, and TUNSETIFF
+         * succeeds all the same.  (IFF_NO_PI cannot be checked: TUNGETIFF
+         * reports IFF_NOFILTER with the same bit.) */
+        error = EINVAL;
     } else {
         *fdp = fd;
         return 0;
