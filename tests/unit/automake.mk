@@ -5,7 +5,9 @@
 # The unit tests, one program tests/unit/test-NAME for each test-NAME.c.  make
 # check runs them twice, the second time with sanitizers.
 
-unit_tests =
+unit_tests = \
+	tests/unit/test-dev \
+	tests/unit/test-link
 if HAVE_LIBURING
 unit_tests += tests/unit/test-uring
 endif
@@ -15,3 +17,10 @@ check_PROGRAMS += $(unit_tests)
 endif
 AM_CFLAGS += $(CMOCKA_CFLAGS)
 LDADD += $(CMOCKA_LIBS)
+
+unit_test_host = \
+	tests/unit/host.c \
+	tests/unit/host.h
+
+tests_unit_test_dev_SOURCES = tests/unit/test-dev.c $(unit_test_host)
+tests_unit_test_link_SOURCES = tests/unit/test-link.c $(unit_test_host)

@@ -1,0 +1,671 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* Tests of turbotap-dev.h: the device's life, its queues, and that frames of
+ * one flow stay in one of them.  It must not know the I/O classes: what is
+ * read and written here is so with read() and write(). */
+
+#include <config.h>
+
+#include "host.h"
+#include "turbotap-dev.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_ether.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <netinet/ip.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define TAP "ttd0"
+#define N_FLOWS 32
+
+struct fixture {
+    unsigned int n_fds;         /* Before the test. */
+    struct turbotap_dev *dev;   /* TAP. */
+};
+
+static int
+setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+
+    f->n_fds = host_count_fds();
+    assert_int_equal(turbotap_dev_open(TAP, false, &f->dev), 0);
+    *state = f;
+    return 0;
+}
+
+static int
+teardown(void **state)
+{
+    struct fixture *f = *state;
+    int n_leaked;
+
+    turbotap_dev_close(f->dev);
+    n_leaked = host_count_fds() - f->n_fds;
+    free(f);
+    assert_int_equal(n_leaked, 0);
+    assert_int_equal(if_nametoindex(TAP), 0);
+    return 0;
+}
+
+/* Flows. */
+
+/* A frame of a UDP flow. */
+struct frame {
+    struct ethhdr eth;
+    struct iphdr ip;
+    struct udphdr udp;
+    uint16_t flow;
+    uint16_t fill[9];
+} __attribute__((packed));
+
+/* Fills in '*frame' for 'flow': what the host sends in it, or, if 'reply',
+ * what comes back. */
+static void
+make_frame(struct frame *frame, int flow, bool reply)
+{
+    uint16_t port = htons(10000 + 7 * flow);
+    uint16_t other_port = htons(80);
+
+    memset(frame, 0, sizeof *frame);
+    memset(frame->eth.h_dest, 0xff, sizeof frame->eth.h_dest);
+    frame->eth.h_source[0] = 2;
+    frame->eth.h_proto = htons(ETH_P_IP);
+    frame->ip.version = 4;
+    frame->ip.ihl = 5;
+    frame->ip.ttl = 64;
+    frame->ip.protocol = IPPROTO_UDP;
+    frame->ip.tot_len = htons(sizeof *frame - sizeof frame->eth);
+    frame->ip.saddr = htonl(reply ? 0x0a000002 : 0x0a000001);
+    frame->ip.daddr = htonl(reply ? 0x0a000001 : 0x0a000002);
+    frame->udp.source = reply ? other_port : port;
+    frame->udp.dest = reply ? port : other_port;
+    frame->udp.len = htons(sizeof *frame - sizeof frame->eth
+                           - sizeof frame->ip);
+    frame->flow = flow;
+}
+
+/* Sends a frame of 'flow' from the host, receives it and returns the queue
+ * that it came through. */
+static unsigned int
+queue_of_flow(struct turbotap_dev *dev, int host, int flow)
+{
+    struct pollfd pfds[TURBOTAP_MAX_FDS];
+    unsigned int n = turbotap_dev_n_rxq(dev);
+    struct frame frame, received;
+    unsigned int rxq;
+
+    make_frame(&frame, flow, false);
+    assert_int_equal(send(host, &frame, sizeof frame, 0), sizeof frame);
+
+    for (rxq = 0; rxq < n; rxq++) {
+        pfds[rxq].fd = turbotap_dev_rxq_fd(dev, rxq);
+        pfds[rxq].events = POLLIN;
+    }
+    assert_int_equal(poll(pfds, n, HOST_PATIENCE), 1);
+    for (rxq = 0; !pfds[rxq].revents; rxq++) {
+        continue;
+    }
+    assert_int_equal(read(pfds[rxq].fd, &received, sizeof received),
+                     sizeof frame);
+    assert_memory_equal(&received, &frame, sizeof frame);
+    return rxq;
+}
+
+/* Asserts that frames of all flows arrive, and, if 'spread', that they use
+ * every queue. */
+static void
+check_traffic(struct turbotap_dev *dev, bool spread)
+{
+    char name[IFNAMSIZ];
+    bool used[TURBOTAP_MAX_FDS] = { false };
+    int host;
+
+    assert_int_equal(turbotap_dev_get_name(dev, name), 0);
+    host_set_up(name, true);
+    host = host_open_socket(name, ETH_P_IP);
+    for (int flow = 0; flow < N_FLOWS; flow++) {
+        used[queue_of_flow(dev, host, flow)] = true;
+    }
+    for (unsigned int i = 0; spread && i < turbotap_dev_n_rxq(dev); i++) {
+        assert_true(used[i]);
+    }
+
+    /* And out of each transmit queue. */
+    for (unsigned int i = 0; i < turbotap_dev_n_txq(dev); i++) {
+        struct frame frame, received;
+
+        make_frame(&frame, i, true);
+        assert_int_equal(write(turbotap_dev_txq_fd(dev, i), &frame,
+                               sizeof frame), sizeof frame);
+        assert_true(host_wait_readable(host, HOST_PATIENCE));
+        assert_int_equal(recv(host, &received, sizeof received, 0),
+                         sizeof frame);
+        assert_memory_equal(&received, &frame, sizeof frame);
+    }
+    close(host);
+}
+
+/* The device's life. */
+
+static void
+test_create(void **state)
+{
+    struct fixture *f = *state;
+    char name[IFNAMSIZ];
+
+    assert_true(turbotap_dev_is_created(f->dev));
+    assert_int_equal(turbotap_dev_n_rxq(f->dev), 1);
+    assert_int_equal(turbotap_dev_n_txq(f->dev), 0);
+    assert_int_equal(turbotap_dev_get_name(f->dev, name), 0);
+    assert_string_equal(name, TAP);
+    check_traffic(f->dev, true);
+
+    turbotap_dev_close(f->dev);
+    f->dev = NULL;
+    assert_int_equal(if_nametoindex(TAP), 0);
+}
+
+static void
+test_descriptor_flags(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 2), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 1), 0);
+    for (int i = 0; i < 3; i++) {
+        int fd = i < 2 ? turbotap_dev_rxq_fd(f->dev, i)
+                       : turbotap_dev_txq_fd(f->dev, 0);
+
+        assert_int_not_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+        assert_int_equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDWR);
+        assert_int_not_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+    }
+}
+
+static void
+test_persist_and_adopt(void **state)
+{
+    struct fixture *f = *state;
+    unsigned int ifindex = if_nametoindex(TAP);
+
+    assert_int_equal(turbotap_dev_set_persist(f->dev, true), 0);
+    turbotap_dev_close(f->dev);
+    assert_int_equal(if_nametoindex(TAP), ifindex);
+
+    assert_int_equal(turbotap_dev_open(TAP, false, &f->dev), 0);
+    assert_false(turbotap_dev_is_created(f->dev));
+    assert_int_equal(if_nametoindex(TAP), ifindex);
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 2), 0);
+    check_traffic(f->dev, true);
+
+    assert_int_equal(turbotap_dev_set_persist(f->dev, false), 0);
+    turbotap_dev_close(f->dev);
+    f->dev = NULL;
+    assert_int_equal(if_nametoindex(TAP), 0);
+}
+
+/* Asserts that turbotap_dev_open() fails with one of two errors. */
+static void
+check_open_fails(const char *name, bool vnet_hdr, int error, int or_error)
+{
+    unsigned int n_fds = host_count_fds();
+    struct turbotap_dev *dev = (void *) &n_fds;
+    int got;
+
+    got = turbotap_dev_open(name, vnet_hdr, &dev);
+    if (got != error && got != or_error) {
+        fail_msg("\"%s\": %s, not %s", name, strerror(got), strerror(error));
+    }
+    assert_null(dev);
+    assert_int_equal(host_count_fds(), n_fds);
+}
+
+static void
+test_bad_name(void **state)
+{
+    (void) state;
+    check_open_fails("", false, EINVAL, 0);
+    check_open_fails("sixteen-octets-1", false, ENAMETOOLONG, 0);
+    check_open_fails("a/b", false, EINVAL, 0);
+    check_open_fails("ttd%d", false, EINVAL, 0);
+    assert_int_equal(if_nametoindex("ttd1"), 0);
+}
+
+static void
+test_name_in_use(void **state)
+{
+    int fd;
+
+    (void) state;
+    host_add_veth("ttdv0", "ttdv1");
+    check_open_fails("ttdv0", false, EINVAL, EBUSY);
+    check_open_fails("lo", false, EINVAL, EBUSY);
+    host_delete("ttdv0");
+
+    /* Nor a tun device, nor one in use whose frames look different. */
+    fd = host_open_tap("ttdn0", IFF_TUN | IFF_NO_PI | IFF_MULTI_QUEUE);
+    check_open_fails("ttdn0", false, EINVAL, EBUSY);
+    close(fd);
+    check_open_fails(TAP, true, EINVAL, EBUSY);
+
+    /* A tap with one queue, in use and not. */
+    fd = host_open_tap("ttds0", IFF_TAP | IFF_NO_PI);
+    check_open_fails("ttds0", false, EINVAL, EBUSY);
+    assert_int_equal(ioctl(fd, TUNSETPERSIST, 1), 0);
+    close(fd);
+    check_open_fails("ttds0", false, EINVAL, EBUSY);
+    host_delete("ttds0");
+}
+
+static void
+test_two_openers(void **state)
+{
+    struct fixture *f = *state;
+    struct turbotap_dev *other;
+
+    assert_int_equal(turbotap_dev_open(TAP, false, &other), 0);
+    assert_false(turbotap_dev_is_created(other));
+
+    /* Each takes and leaves queues of its own. */
+    assert_int_equal(turbotap_dev_set_n_rxq(other, 3), 0);
+    assert_int_equal(turbotap_dev_n_rxq(f->dev), 1);
+    turbotap_dev_close(other);
+    check_traffic(f->dev, true);
+}
+
+static void
+test_rename(void **state)
+{
+    struct fixture *f = *state;
+    char name[IFNAMSIZ];
+
+    host_rename(TAP, "ttd1");
+    assert_int_equal(turbotap_dev_get_name(f->dev, name), 0);
+    assert_string_equal(name, "ttd1");
+
+    /* New queues go to it and not to a new device with the old name. */
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 2), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 2), 0);
+    assert_int_equal(if_nametoindex(TAP), 0);
+    check_traffic(f->dev, true);
+}
+
+static void
+test_moved(void **state)
+{
+    struct fixture *f = *state;
+    int ours = host_open_other_namespace();
+    int away = host_open_other_namespace();
+    char name[IFNAMSIZ];
+
+    close(ours);
+    ours = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    host_move(TAP, away);
+    assert_int_equal(turbotap_dev_get_name(f->dev, name), 0);
+    assert_string_equal(name, TAP);
+
+    /* New queues go to it and not to a new device here, and leave us where we
+     * are. */
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 3), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 1), 0);
+    assert_int_equal(if_nametoindex(TAP), 0);
+
+    assert_int_equal(setns(away, CLONE_NEWNET), 0);
+    assert_int_not_equal(if_nametoindex(TAP), 0);
+    check_traffic(f->dev, true);
+    assert_int_equal(setns(ours, CLONE_NEWNET), 0);
+    close(ours);
+    close(away);
+}
+
+static void
+test_deleted(void **state)
+{
+    struct fixture *f = *state;
+    char name[IFNAMSIZ];
+
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 2), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 2), 0);
+    host_delete(TAP);
+
+    assert_int_equal(turbotap_dev_get_name(f->dev, name), EBADFD);
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 3), EBADFD);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 3), EBADFD);
+    assert_int_equal(turbotap_dev_set_persist(f->dev, true), EBADFD);
+    assert_int_equal(turbotap_dev_set_offload(f->dev, 0), EBADFD);
+    assert_int_equal(turbotap_dev_n_rxq(f->dev), 2);
+    assert_int_equal(turbotap_dev_n_txq(f->dev), 2);
+    assert_int_equal(if_nametoindex(TAP), 0);
+
+    /* Queues can still go away. */
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 1), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 0), 0);
+}
+
+static void
+test_close_null(void **state)
+{
+    (void) state;
+    turbotap_dev_close(NULL);
+}
+
+/* In a child in a user namespace below ours, where nothing is permitted. */
+static int
+be_unprivileged(struct fixture *f)
+{
+    struct turbotap_dev *dev;
+    int error;
+
+    if (unshare(CLONE_NEWUSER)) {
+        return 77;
+    }
+    error = turbotap_dev_open("ttd9", false, &dev);
+    if (error != EPERM && error != EACCES) {
+        return 1;
+    }
+    error = turbotap_dev_set_n_rxq(f->dev, 2);
+    if (error && error != EPERM && error != EACCES) {
+        return 2;
+    }
+    return 0;
+}
+
+static void
+test_no_permission(void **state)
+{
+    struct fixture *f = *state;
+    int status;
+    pid_t pid;
+
+    pid = fork();
+    assert_true(pid >= 0);
+    if (!pid) {
+        _exit(be_unprivileged(f));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        print_message("no user namespace within this one\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_int_equal(if_nametoindex("ttd9"), 0);
+}
+
+/* The number of queues. */
+
+static void
+test_n_rxq(void **state)
+{
+    static const unsigned int steps[] = { 4, 1, 2, 8, 3, 3, 1 };
+    struct fixture *f = *state;
+    unsigned int ifindex = if_nametoindex(TAP);
+    unsigned int before = host_count_fds() - 1;
+
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 0), EINVAL);
+    assert_int_equal(turbotap_dev_n_rxq(f->dev), 1);
+
+    check_traffic(f->dev, true);
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        unsigned int old_n = turbotap_dev_n_rxq(f->dev);
+        int fds[TURBOTAP_MAX_FDS];
+
+        for (unsigned int j = 0; j < old_n; j++) {
+            fds[j] = turbotap_dev_rxq_fd(f->dev, j);
+        }
+        assert_int_equal(turbotap_dev_set_n_rxq(f->dev, steps[i]), 0);
+        assert_int_equal(turbotap_dev_n_rxq(f->dev), steps[i]);
+        assert_int_equal(host_count_fds(), before + steps[i]);
+        for (unsigned int j = 0; j < old_n && j < steps[i]; j++) {
+            assert_int_equal(turbotap_dev_rxq_fd(f->dev, j), fds[j]);
+        }
+        check_traffic(f->dev, true);
+        assert_int_equal(if_nametoindex(TAP), ifindex);
+    }
+}
+
+static void
+test_n_txq(void **state)
+{
+    static const unsigned int steps[] = { 4, 1, 0, 2 };
+    struct fixture *f = *state;
+    unsigned int before = host_count_fds();
+
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 2), 0);
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        assert_int_equal(turbotap_dev_set_n_txq(f->dev, steps[i]), 0);
+        assert_int_equal(turbotap_dev_n_txq(f->dev), steps[i]);
+        assert_int_equal(turbotap_dev_n_rxq(f->dev), 2);
+        assert_int_equal(host_count_fds(), before + 1 + steps[i]);
+
+        /* All arrives at the two receive queues, nothing at the others. */
+        check_traffic(f->dev, true);
+        for (unsigned int j = 0; j < steps[i]; j++) {
+            assert_false(host_wait_readable(turbotap_dev_txq_fd(f->dev, j),
+                                            0));
+        }
+    }
+}
+
+static void
+test_fds_of_device(void **state)
+{
+    struct fixture *f = *state;
+    struct turbotap_dev *other;
+    unsigned int n_fds;
+
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 4), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 2), 0);
+    n_fds = host_count_fds();
+
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, TURBOTAP_MAX_FDS - 3),
+                     E2BIG);
+    assert_int_equal(turbotap_dev_n_txq(f->dev), 2);
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, TURBOTAP_MAX_FDS - 1),
+                     E2BIG);
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 1000000), E2BIG);
+    assert_int_equal(turbotap_dev_n_rxq(f->dev), 4);
+    assert_int_equal(host_count_fds(), n_fds);
+    check_traffic(f->dev, true);
+
+    /* The last one fits, with nobody else there. */
+    assert_int_equal(turbotap_dev_open(TAP, false, &other), 0);
+    n_fds = host_count_fds();
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, TURBOTAP_MAX_FDS - 4),
+                     E2BIG);
+    assert_int_equal(turbotap_dev_n_txq(f->dev), 2);
+    assert_int_equal(host_count_fds(), n_fds);
+    turbotap_dev_close(other);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, TURBOTAP_MAX_FDS - 4), 0);
+    assert_int_equal(turbotap_dev_n_txq(f->dev), TURBOTAP_MAX_FDS - 4);
+    assert_int_equal(host_count_fds(), n_fds - 1 + TURBOTAP_MAX_FDS - 6);
+    check_traffic(f->dev, true);
+
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 0), 0);
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, TURBOTAP_MAX_FDS), 0);
+    check_traffic(f->dev, false);
+}
+
+static void
+test_fds_of_process(void **state)
+{
+    struct fixture *f = *state;
+    struct turbotap_dev *other;
+    struct rlimit old, low;
+    unsigned int n_fds;
+
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 2), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 1), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    n_fds = host_count_fds();
+
+    for (unsigned int room = 0; room < 6; room++) {
+        unsigned int lowest = dup(turbotap_dev_rxq_fd(f->dev, 0));
+        int rxq_error, txq_error, open_error = EMFILE;
+
+        close(lowest);
+        low = old;
+        low.rlim_cur = lowest + room;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+        rxq_error = turbotap_dev_set_n_rxq(f->dev, 9);
+        txq_error = turbotap_dev_set_n_txq(f->dev, 8);
+        if (!room) {
+            open_error = turbotap_dev_open("ttd9", false, &other);
+        }
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+
+        assert_int_equal(rxq_error, EMFILE);
+        assert_int_equal(txq_error, EMFILE);
+        assert_int_equal(open_error, EMFILE);
+        assert_int_equal(turbotap_dev_n_rxq(f->dev), 2);
+        assert_int_equal(turbotap_dev_n_txq(f->dev), 1);
+        assert_int_equal(host_count_fds(), n_fds);
+        check_traffic(f->dev, true);
+    }
+    assert_int_equal(if_nametoindex("ttd9"), 0);
+}
+
+/* The order of a flow's frames: what is sent must not move the flow to
+ * another receive queue. */
+
+/* Sends the reply of each flow, through a transmit queue or, if 'attached',
+ * through a receive queue other than the flow's, and returns how many flows
+ * then changed their receive queue. */
+static unsigned int
+count_moved_flows(struct fixture *f, bool attached)
+{
+    unsigned int n_moved = 0;
+    int host;
+
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 4), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 4), 0);
+    host_set_up(TAP, true);
+    host = host_open_socket(TAP, ETH_P_IP);
+
+    for (int flow = 0; flow < N_FLOWS; flow++) {
+        unsigned int before = queue_of_flow(f->dev, host, flow);
+        unsigned int other = (before + 1 + flow % 3) % 4;
+        struct frame reply;
+
+        make_frame(&reply, flow, true);
+        assert_int_equal(write(attached ? turbotap_dev_rxq_fd(f->dev, other)
+                               : turbotap_dev_txq_fd(f->dev, other),
+                               &reply, sizeof reply), sizeof reply);
+        n_moved += queue_of_flow(f->dev, host, flow) != before;
+    }
+    close(host);
+    return n_moved;
+}
+
+static void
+test_txq_moves_no_flow(void **state)
+{
+    assert_int_equal(count_moved_flows(*state, false), 0);
+}
+
+/* Shows that test_txq_moves_no_flow() would see it. */
+static void
+test_attached_queue_moves_flows(void **state)
+{
+    assert_int_equal(count_moved_flows(*state, true), N_FLOWS);
+}
+
+/* Offloads and the virtio-net header. */
+
+static void
+test_offload(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(turbotap_dev_set_offload(f->dev, TUN_F_CSUM), 0);
+    assert_int_equal(turbotap_dev_set_offload(f->dev, TUN_F_CSUM | TUN_F_TSO4
+                                              | TUN_F_TSO6), 0);
+    assert_int_equal(turbotap_dev_set_offload(f->dev, 0), 0);
+    assert_int_equal(turbotap_dev_set_offload(f->dev, 1U << 30), EINVAL);
+}
+
+static void
+test_vnet_hdr(void **state)
+{
+    static const int sizes[] = { 10, 12 };
+    struct turbotap_dev *dev;
+    uint8_t data[256];
+    struct frame frame;
+    int host;
+
+    (void) state;
+    assert_int_equal(turbotap_dev_open("ttd8", true, &dev), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(dev, 1), 0);
+    check_open_fails("ttd8", false, EINVAL, EBUSY);
+    host_set_up("ttd8", true);
+    host = host_open_socket("ttd8", ETH_P_IP);
+    make_frame(&frame, 0, false);
+
+    for (int i = 0; i < 2; i++) {
+        const int size = sizes[i];
+
+        assert_int_equal(turbotap_dev_set_vnet_hdr_size(dev, size), 0);
+        assert_int_equal(send(host, &frame, sizeof frame, 0), sizeof frame);
+        assert_int_equal(read(turbotap_dev_rxq_fd(dev, 0), data, sizeof data),
+                         size + sizeof frame);
+        assert_memory_equal(data + size, &frame, sizeof frame);
+
+        memset(data, 0, size);
+        assert_int_equal(write(turbotap_dev_txq_fd(dev, 0), data,
+                               size + sizeof frame), size + sizeof frame);
+        assert_true(host_wait_readable(host, HOST_PATIENCE));
+        assert_int_equal(recv(host, data, sizeof data, 0), sizeof frame);
+        assert_memory_equal(data, &frame, sizeof frame);
+    }
+    assert_int_equal(turbotap_dev_set_vnet_hdr_size(dev, 9), EINVAL);
+
+    close(host);
+    turbotap_dev_close(dev);
+}
+
+#define TEST(NAME) cmocka_unit_test_setup_teardown(NAME, setup, teardown)
+
+int
+main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        TEST(test_create),
+        TEST(test_descriptor_flags),
+        TEST(test_persist_and_adopt),
+        TEST(test_bad_name),
+        TEST(test_name_in_use),
+        TEST(test_two_openers),
+        TEST(test_rename),
+        TEST(test_moved),
+        TEST(test_deleted),
+        TEST(test_no_permission),
+        TEST(test_n_rxq),
+        TEST(test_n_txq),
+        TEST(test_fds_of_device),
+        TEST(test_fds_of_process),
+        TEST(test_txq_moves_no_flow),
+        TEST(test_attached_queue_moves_flows),
+        TEST(test_offload),
+        TEST(test_vnet_hdr),
+        cmocka_unit_test(test_close_null),
+    };
+
+    host_enter_namespace();
+    return cmocka_run_group_tests_name("dev", tests, NULL, NULL);
+}
