@@ -52,7 +52,7 @@
 #define OP_READ_MULTISHOT 49
 
 /* The most buffers of a receive queue, a power of 2.  512 did better than 128
- * and as well as 1024. */
+ * here. */
 #define N_BUFS 512
 
 /* Room for completions.  Each that carries a frame holds a buffer until it is
@@ -80,8 +80,7 @@ struct uring_rxq {
     bool armed;                 /* The read's last completion is to come, or
                                  * has not been taken yet. */
     bool stopped;               /* reclaim() was called. */
-    int error;                  /* Nonzero: why the read will not be armed
-                                 * again, a positive errno value. */
+    bool deleted;               /* The device is no more. */
     const void *owner;          /* The thread that armed the read. */
 
     struct io_uring_buf_ring *buf_ring; /* Shared with the kernel. */
@@ -129,37 +128,28 @@ static void
 explain_no_ring(int error, char *reason, size_t size)
 {
     FILE *sysctl;
-    int disabled = 0;
+    int disabled;
 
-    switch (error) {
-    case ENOSYS:
+    if (error == ENOSYS) {
         snprintf(reason, size, "this kernel has no io_uring");
-        return;
-    case EINVAL:
+    } else if (error == EINVAL) {
         snprintf(reason, size, "this kernel's io_uring is too old "
                  "(6.7 or later is needed)");
-        return;
-    case ENOMEM:
+    } else if (error == ENOMEM) {
         snprintf(reason, size, "no memory for a ring (see RLIMIT_MEMLOCK)");
-        return;
-    case EPERM:
-    case EACCES:
+    } else if (error == EPERM) {
         sysctl = fopen("/proc/sys/kernel/io_uring_disabled", "re");
-        if (sysctl) {
-            if (fscanf(sysctl, "%d", &disabled) != 1) {
-                disabled = 0;
-            }
-            fclose(sysctl);
-        }
-        if (disabled) {
+        if (sysctl && fscanf(sysctl, "%d", &disabled) == 1 && disabled) {
             snprintf(reason, size, "disabled by sysctl "
                      "kernel.io_uring_disabled=%d", disabled);
         } else {
             snprintf(reason, size, "this process may not use io_uring "
                      "(a seccomp filter?)");
         }
-        return;
-    default:
+        if (sysctl) {
+            fclose(sysctl);
+        }
+    } else {
         snprintf(reason, size, "no ring: %s", strerror(error));
     }
 }
@@ -402,7 +392,8 @@ arm_read(struct uring_rxq *rxq)
 {
     struct io_uring *ring = &rxq->q.ring;
 
-    if (rxq->armed || rxq->stopped || rxq->error || rxq->n_free == N_BUFS) {
+    if (rxq->armed || rxq->stopped || rxq->deleted
+        || rxq->n_free == N_BUFS) {
         return;
     }
 
@@ -480,22 +471,12 @@ static void
 read_ended(struct uring_rxq *rxq, int result)
 {
     rxq->armed = false;
-    switch (-result) {
-    case ENOBUFS:               /* Waits for fill(). */
-    case ECANCELED:             /* Ended by another thread, or with it. */
-    case EINTR:
-    case EAGAIN:
-    case ENOMEM:
-        break;
-
-    case EFAULT:                /* The frame that it was about is lost. */
+    if (result == -EBADFD) {
+        rxq->deleted = true;
+    } else if (result < 0 && result != -ENOBUFS && result != -ECANCELED
+               && result != -ENOMEM) {
+        /* EFAULT: the buffer cannot be written to, and the frame is lost. */
         turbotap_count_drop(&rxq->q.up, TURBOTAP_DROP_OTHER);
-        break;
-
-    default:                    /* EBADFD: the device was deleted. */
-        if (result <= 0) {
-            rxq->error = result ? -result : EIO;
-        }
     }
 }
 
@@ -560,10 +541,10 @@ uring_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
     io_uring_cq_advance(ring, n_seen);
     arm_read(rxq);
 
-    if (*n_rx) {
+    if (n_seen) {
         return 0;
     }
-    return rxq->error ? rxq->error : n_seen ? 0 : EAGAIN;
+    return rxq->deleted ? EBADFD : EAGAIN;
 }
 
 /* Sending. */
