@@ -9,6 +9,8 @@
  *
  * Every test has a network namespace of its own. */
 
+#include <config.h>
+
 #include "turbotap-dev.h"
 #include "turbotap-queue.h"
 
