@@ -541,10 +541,10 @@ uring_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
     io_uring_cq_advance(ring, n_seen);
     arm_read(rxq);
 
-    if (n_seen) {
+    if (*n_rx) {
         return 0;
     }
-    return rxq->deleted ? EBADFD : EAGAIN;
+    return rxq->deleted ? EBADFD : n_seen ? 0 : EAGAIN;
 }
 
 /* Sending. */
