@@ -7,7 +7,8 @@
 
 unit_tests = \
 	tests/unit/test-dev \
-	tests/unit/test-link
+	tests/unit/test-link \
+	tests/unit/test-queue
 if HAVE_LIBURING
 unit_tests += tests/unit/test-uring
 endif
@@ -24,3 +25,4 @@ unit_test_host = \
 
 tests_unit_test_dev_SOURCES = tests/unit/test-dev.c $(unit_test_host)
 tests_unit_test_link_SOURCES = tests/unit/test-link.c $(unit_test_host)
+tests_unit_test_queue_SOURCES = tests/unit/test-queue.c $(unit_test_host)

@@ -96,6 +96,23 @@ host_open_other_namespace(void)
     return other;
 }
 
+bool
+host_set_dgram_qlen(unsigned int n)
+{
+    FILE *file = fopen("/proc/sys/net/unix/max_dgram_qlen", "r+e");
+    unsigned int now = 0;
+
+    if (file) {
+        fprintf(file, "%u", n);
+        rewind(file);
+        if (fscanf(file, "%u", &now) != 1) {
+            now = 0;
+        }
+        fclose(file);
+    }
+    return now >= n;
+}
+
 unsigned int
 host_count_fds(void)
 {

@@ -32,6 +32,10 @@ void host_enter_namespace(void);
 /* Opens another network namespace and returns its descriptor. */
 int host_open_other_namespace(void);
 
+/* Makes room for 'n' datagrams in each AF_UNIX socket that is opened from now
+ * on.  Returns true if there is. */
+bool host_set_dgram_qlen(unsigned int n);
+
 /* Returns the number of descriptors that this process has open. */
 unsigned int host_count_fds(void);
 
