@@ -8,8 +8,8 @@ bench_programs = \
 	bench/turbotap-forward \
 	bench/turbotap-gen \
 	bench/turbotap-sink
-EXTRA_PROGRAMS = $(bench_programs)
-CLEANFILES = $(bench_programs)
+EXTRA_PROGRAMS += $(bench_programs)
+CLEANFILES += $(bench_programs)
 
 bench_turbotap_forward_SOURCES = bench/turbotap-forward.c
 bench_turbotap_forward_LDADD = lib/libturbotap.a

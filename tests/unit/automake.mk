@@ -13,9 +13,8 @@ if HAVE_LIBURING
 unit_tests += tests/unit/test-uring
 endif
 
-if HAVE_CMOCKA
-check_PROGRAMS += $(unit_tests)
-endif
+EXTRA_PROGRAMS += $(unit_tests)
+CLEANFILES += $(unit_tests)
 AM_CFLAGS += $(CMOCKA_CFLAGS)
 LDADD += $(CMOCKA_LIBS)
 
