@@ -7,6 +7,7 @@
  *
  *     netdev-turbotap.c          configuration and lifecycle, the classes
  *     netdev-turbotap-queue.c    queues, receiving and sending
+ *     netdev-turbotap-packet.c   the packets received into
  *     netdev-turbotap-link.c     the link: its settings and its changes
  *     netdev-turbotap-stats.c    statistics and status
  *
@@ -101,6 +102,12 @@ int netdev_turbotap_set_queues(struct netdev_turbotap *,
                                uint32_t buf_size);
 void netdev_turbotap_trim_rxqs(struct netdev_turbotap *, unsigned int n);
 void netdev_turbotap_trim_txqs(struct netdev_turbotap *, unsigned int n);
+
+/* netdev-turbotap-packet.c. */
+void netdev_turbotap_packet_init(void);
+void netdev_turbotap_new_packets(struct dp_packet **, unsigned int n,
+                                 uint32_t buf_size);
+void netdev_turbotap_delete_batch(struct dp_packet_batch *);
 
 /* netdev-turbotap-link.c. */
 int netdev_turbotap_adopt_link(struct netdev_turbotap *);

@@ -17,7 +17,6 @@
 
 #include "coverage.h"
 #include "dp-packet.h"
-#include "dpif-netdev.h"
 #include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
 
@@ -53,16 +52,15 @@ fill_rxq(struct turbotap_queue *queue, uint32_t buf_size)
     unsigned int room = turbotap_queue_room(queue);
 
     while (room) {
+        struct dp_packet *packets[NETDEV_MAX_BURST];
         struct turbotap_buf bufs[NETDEV_MAX_BURST];
         unsigned int n = MIN(room, NETDEV_MAX_BURST);
 
+        netdev_turbotap_new_packets(packets, n, buf_size);
         for (unsigned int i = 0; i < n; i++) {
-            struct dp_packet *packet;
-
-            packet = dp_packet_new_with_headroom(buf_size, DP_NETDEV_HEADROOM);
-            bufs[i].data = dp_packet_data(packet);
+            bufs[i].data = dp_packet_data(packets[i]);
             bufs[i].size = buf_size;
-            bufs[i].cookie = packet;
+            bufs[i].cookie = packets[i];
         }
         turbotap_queue_fill(queue, bufs, n);
         room -= n;
@@ -373,7 +371,7 @@ netdev_turbotap_send(struct netdev *netdev, int qid,
         ovs_mutex_unlock(&txq->mutex);
     }
 
-    dp_packet_delete_batch(batch, true);
+    netdev_turbotap_delete_batch(batch);
     return 0;
 }
 

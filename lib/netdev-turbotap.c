@@ -454,6 +454,7 @@ init_class(struct netdev_class *class, const char *type, bool is_pmd)
 void
 netdev_turbotap_register(void)
 {
+    netdev_turbotap_packet_init();
     init_class(&netdev_turbotap_class, "turbotap", true);
     init_class(&netdev_turbotap_nonpmd_class, "turbotap-nonpmd", false);
     netdev_register_provider(&netdev_turbotap_class);

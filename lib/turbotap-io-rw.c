@@ -44,13 +44,12 @@ static int
 rw_open(const struct turbotap_queue_config *config,
         struct turbotap_queue **queuep)
 {
-    struct rw_queue *rw = malloc(sizeof *rw);
+    struct rw_queue *rw = turbotap_queue_alloc(sizeof *rw);
 
     if (!rw) {
         return ENOMEM;
     }
     rw->fd = config->fd;
-    rw->n_bufs = 0;
     *queuep = &rw->up;
     return 0;
 }

@@ -131,7 +131,7 @@ socket_open(const struct turbotap_queue_config *config,
     struct socket_queue *sq;
     int error;
 
-    sq = calloc(1, sizeof *sq);
+    sq = turbotap_queue_alloc(sizeof *sq);
     if (!sq) {
         return ENOMEM;
     }

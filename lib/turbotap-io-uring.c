@@ -218,7 +218,7 @@ static int
 open_txq(const struct turbotap_queue_config *config,
          struct turbotap_queue **queuep)
 {
-    struct uring_queue *q = calloc(1, sizeof *q);
+    struct uring_queue *q = turbotap_queue_alloc(sizeof *q);
     int error;
 
     if (!q) {
@@ -256,7 +256,7 @@ open_rxq(const struct turbotap_queue_config *config,
     struct uring_rxq *rxq;
     int error;
 
-    rxq = calloc(1, sizeof *rxq);
+    rxq = turbotap_queue_alloc(sizeof *rxq);
     if (!rxq) {
         return ENOMEM;
     }

@@ -219,6 +219,11 @@ const char *turbotap_drop_to_string(enum turbotap_drop drop);
 bool turbotap_drop_is_possible(enum turbotap_drop drop,
                                enum turbotap_direction direction);
 
+/* For I/O classes: returns 'size' zeroed octets that share no cache line with
+ * anything else, for a queue, to be freed with free(), or NULL if there is no
+ * memory. */
+void *turbotap_queue_alloc(size_t size);
+
 /* For I/O classes: adds 'n' to a 'counter' of a queue that the caller has to
  * itself.  One writer makes a plain load and store enough. */
 static inline void
