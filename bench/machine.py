@@ -27,11 +27,12 @@ class Error(Exception):
     """Something that the benchmark needs did not work; str() says what."""
 
 
-def run(argv, ns=None, cpu=None, check=True, timeout=60, env=None):
+def run(argv, ns=None, cpu=None, check=True, timeout=60, env=None, text=""):
     """Runs 'argv' to its end, in namespace 'ns', on 'cpu' (None: anywhere),
-    and returns its standard output.  Raises Error if it fails."""
+    with 'text' as its standard input, and returns its standard output.  Raises
+    Error if it fails."""
     try:
-        p = subprocess.run(_wrap(argv, ns, cpu), stdin=subprocess.DEVNULL,
+        p = subprocess.run(_wrap(argv, ns, cpu), input=text,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                            timeout=timeout, env=env, text=True)
     except (OSError, subprocess.TimeoutExpired) as e:

@@ -23,11 +23,13 @@ DEVICES = {"a": "pa", "b": "pb"}
 
 class Peer:
     """A switch.  'label' is what it is called in the output; 'reason' says
-    why it is not available, None if it is."""
+    why it is not available, None if it is; 'failures' is for the caller to
+    count what went wrong."""
 
     def __init__(self, label):
         self.label = label
         self.reason = None
+        self.failures = 0
         self.namespaces = {}
         self.processes = []
         self.servers = {}
@@ -288,20 +290,25 @@ class Switch(Peer):
 
     def add_idle_ports(self, n):
         """Adds ports that get no traffic until there are 'n' of them."""
-        args = []
         names = ["i%d" % i for i in range(self.idle_ports, n)]
+        self.idle_ports = n
+        if not names:
+            return
+        args = []
         for name in names:
             columns = self._interface(name)
             port = self._port_name(name)
             args += ["--", "add-port", "br0", port, "--", "set", "interface",
                      port] + columns
-        if args:
-            self.vsctl(*args[1:])
-        for name in names:
-            self._check_port(self._port_name(name))
-            machine.run(["ip", "link", "set", name, "up"],
-                        ns=self.namespaces["switch"])
-        self.idle_ports = n
+        self.vsctl(*args[1:])
+        self._check_port(self._port_name(names[-1]))
+        errors = self.vsctl("--bare", "--columns=error", "find", "interface",
+                            "error!=[]").strip()
+        if errors:
+            raise Error(errors.splitlines()[0])
+        machine.run(["ip", "-batch", "-"], ns=self.namespaces["switch"],
+                    text="".join("link set %s up\n" % name
+                                 for name in names))
 
     # Counters.
 
@@ -333,6 +340,9 @@ class Switch(Peer):
         """Returns what is in force, for the record."""
         port = self._port_name(DEVICES["a"])
         return {
+            "version": self.appctl("version").splitlines()[0],
+            "ports": [line.strip() for line in self.appctl(
+                "dpif/show").splitlines() if re.search(r"\bp[ab]s?\b", line)],
             "options": self.vsctl("get", "interface", port,
                                   "options").strip(),
             "status": self.vsctl("get", "interface", port, "status").strip(),

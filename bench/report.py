@@ -94,6 +94,10 @@ def _number(value):
 
 
 def _markdown(header, lines):
+    """Returns a table, "" if it would have no lines.  The first column is
+    text, the others are numbers."""
+    if not lines:
+        return ""
     widths = [max(len(line[i]) for line in [header] + lines)
               for i in range(len(header))]
 
@@ -109,7 +113,10 @@ def _markdown(header, lines):
 
 
 def _limited(results, row, peer):
-    """Returns true if the generator limited most of the runs."""
+    """Returns true if 'row' is a throughput and the generator limited most of
+    the runs."""
+    if row.key != "value" or row.name.startswith("paced"):
+        return False
     runs = results.runs[row.name].get(peer, [])
     return sum(run.get("generator_limited", False)
                for run in runs) * 2 > len(runs)
@@ -147,8 +154,8 @@ def ratios_table(results, label):
                 cells.append("%.2f" % ratio)
         if any(cell != "-" for cell in cells):
             lines.append([row.text] + cells)
-    return _markdown([label + " is better by"]
-                     + ["x " + peer for peer in others], lines)
+    return _markdown([label + " is better than"]
+                     + [peer + " x" for peer in others], lines)
 
 
 LOSSES = ("tried", "delivered", "lost_at_device", "send_errors",
@@ -239,12 +246,15 @@ def text(results):
             parts.append("## %s against the others\n\n"
                          "More than 1 is better, for all kinds of work.\n\n%s"
                          % (label, ratios_table(results, label)))
-    parts.append("## Lost by whom, throughput runs (kernel counters)\n\n"
-                 + losses_table(results, "forward", LOSSES[:7]))
-    parts.append("## Verification runs (each frame looked at)\n\n"
-                 + losses_table(results, "verify",
-                                ("looked_at",) + FAULTS + LOSSES))
-    parts.append("## Spread of the runs\n\n" + spreads_table(results))
+    for title, table in (
+            ("Lost by whom, throughput runs (kernel counters)",
+             losses_table(results, "forward", LOSSES[:7])),
+            ("Verification runs (each frame looked at)",
+             losses_table(results, "verify",
+                          ("looked_at",) + FAULTS + LOSSES)),
+            ("Spread of the runs", spreads_table(results))):
+        if table:
+            parts.append("## %s\n\n%s" % (title, table))
     return "\n\n".join(parts) + "\n"
 
 
@@ -258,6 +268,7 @@ set title '%(title)s'
 set ylabel '%(unit)s'
 set key outside right top
 set grid ytics
+set bmargin 4
 %(body)s
 """
 
@@ -301,7 +312,7 @@ def _plot_rows(results, folder, name, title, wanted, body=_BARS, strip=""):
     lines = []
     for row in wanted:
         values = [results.median(row.name, peer, row.key) for peer in peers]
-        lines.append([row.text.replace(strip, "")]
+        lines.append([row.text.replace(strip, "").replace(", ", "\\n")]
                      + [None if value is None else value / row.scale
                         for value in values])
     _plot(folder, name, title, wanted[0].unit, ["work"] + peers, lines, body)
@@ -309,6 +320,9 @@ def _plot_rows(results, folder, name, title, wanted, body=_BARS, strip=""):
 
 def plots(results, folder):
     """Draws all plots.  Returns why not, or None."""
+    for name in os.listdir(folder):
+        if name.endswith((".svg", ".dat")):
+            os.unlink(os.path.join(folder, name))
     if not shutil.which("gnuplot"):
         return "gnuplot is not installed"
     table = rows(results)

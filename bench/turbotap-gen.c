@@ -282,7 +282,7 @@ main(int argc, char *argv[])
     struct config config = {
         .size = 64,
         .n_flows = 1,
-        .batch = 128,
+        .batch = 256,
         .seconds = 1,
         .count = UINT64_MAX,
     };

@@ -94,7 +94,7 @@ def forward(tools, peer, seconds, size=64, flows=1, rate=0):
     peer.clear_counters()
     sink = tools.sink(peer, "count", "-w", str(WARM_UP), "-t", str(seconds))
     gen = tools.generator(peer, size, flows, WARM_UP + seconds + TAIL,
-                          "-r", str(rate), "-b", "32" if rate else "128")
+                          "-r", str(rate), "-b", "32" if rate else "256")
     window = sink.finish(timeout=seconds + 20)
     generated = gen.finish(timeout=seconds + 20)
     result = _account(peer, generated, before)
