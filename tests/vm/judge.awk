@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sums up what a guest printed (see init): prints a failure for each program
-# that ended badly without saying so, then 'N passed, N failed, N skipped', and
-# exits with 1 unless something passed, nothing failed, and the guest came to
-# its end.
+# that ended badly without saying so, a plan for all that no program planned,
+# and 'N passed, N failed, N skipped'.  Exits with 1 unless something passed,
+# nothing failed, and the guest came to its end.
 #
-# The lines of init have no number, those of the programs do.
+# The results of init have no number, those of the programs do.
 #
 # Copyright (c) 2026 The turbotap authors.
 
-function fail(what) { failed++; print "not ok - " what }
+function fail(what) { own++; failed++; print "not ok - " what }
 
 # The program is at its end, or the guest is: was its TAP complete?
 function finish(status) {
@@ -28,8 +28,8 @@ function finish(status) {
 /^# vm: end / { finish($5) }
 /^# vm: done / { done = 1 }
 
-/^ok - / { passed++ }
-/^not ok - / { failed++ }
+/^ok - / { own++; passed++ }
+/^not ok - / { own++; failed++ }
 /^ok [0-9]/ {
     seen++
     if (/# SKIP/) {
@@ -51,6 +51,7 @@ END {
     if (!done) {
         fail("the guest came to its end")
     }
+    printf "1..%d\n", own
     printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
     exit !(passed && !failed)
 }
