@@ -212,7 +212,7 @@ change_link(struct turbotap_link *link, int ifindex, struct rtnl_link *changes)
     int error;
 
     if (ifindex <= 0) {
-        error = ENODEV;         /* The kernel says EINVAL. */
+        error = ENODEV;         /* For some, the kernel says EINVAL. */
     } else if (!which || !changes) {
         error = ENOMEM;
     } else {
