@@ -28,7 +28,6 @@ MIN_SIZE = HEADERS_LEN + TAG.size
 WINDOW = 64                         # Most frames under way in one direction.
 RCVBUF = 64 * 1024 * 1024           # In octets: room for WINDOW large frames.
 
-MAC = (b"\x02\0\0\0\0\x0a", b"\x02\0\0\0\0\x0b")
 IP = (socket.inet_aton("192.0.2.1"), socket.inet_aton("192.0.2.2"))
 PORT = (10000, 20000)               # Plus the flow's number.
 
@@ -38,6 +37,13 @@ def ip_checksum(header):
     while total >> 16:
         total = (total & 0xffff) + (total >> 16)
     return ~total & 0xffff
+
+
+def mac_address(sock):
+    """Returns the address of the host behind the device of 'sock', always the
+    same one, so that a switch that learns addresses is not led astray."""
+    ifindex = socket.if_nametoindex(sock.getsockname()[0]) if sock else 0
+    return b"\x02\0" + struct.pack("!I", ifindex)
 
 
 class Direction:
@@ -57,6 +63,7 @@ class Direction:
         self.highest = {flow: -1 for flow in self.flows}
         self.seen = set()
         self.filler = bytes(i & 0xff for i in range(self.size))
+        self.macs = (mac_address(tx), mac_address(rx))
         self.headers = {flow: self.make_headers(flow) for flow in self.flows}
 
     def make_headers(self, flow):
@@ -65,7 +72,7 @@ class Direction:
         ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, ip_len, 0, 0, 64,
                          socket.IPPROTO_UDP, 0, IP[src], IP[dst])
         ip = ip[:10] + struct.pack("!H", ip_checksum(ip)) + ip[12:]
-        return (MAC[dst] + MAC[src] + struct.pack("!H", ETH_P_IP) + ip
+        return (self.macs[1] + self.macs[0] + struct.pack("!H", ETH_P_IP) + ip
                 + struct.pack("!HHHH", PORT[src] + flow, PORT[dst] + flow,
                               ip_len - 20, 0))
 
