@@ -9,10 +9,12 @@ measured."""
 import json
 import os
 import platform
+import select
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
 # All namespaces are called this, the process ID of the run, and a name.
@@ -64,25 +66,33 @@ class Process:
             stderr=log or subprocess.PIPE, env=env, text=True)
         _processes.append(self)
 
-    def ready(self):
-        """Waits for a line of output and returns it.  Raises Error if the
-        process ends instead."""
-        line = self.popen.stdout.readline()
-        if not line:
+    def ready(self, timeout=30):
+        """Waits for a line of output.  Raises Error if the process ends
+        instead."""
+        if not select.select([self.popen.stdout], [], [], timeout)[0]:
+            self.stop()
+            raise Error("%s: said nothing" % self.argv[0])
+        if not self.popen.stdout.readline():
             raise Error(self._failure())
-        return line
+
+    def ignore_output(self):
+        """Takes all further output and throws it away, so that the process
+        does not block."""
+        threading.Thread(target=self.popen.stdout.read, daemon=True).start()
 
     def finish(self, timeout=30):
         """Waits for the process to end by itself and returns the JSON that it
         printed last."""
-        try:
-            out, err = self.popen.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as e:
-            self.stop()
-            raise Error("%s: did not end" % self.argv[0]) from e
+        # Not communicate(), which loses what ready() has read ahead.
+        timer = threading.Timer(timeout, self.popen.kill)
+        timer.start()
+        out = self.popen.stdout.read()
+        self.popen.wait()
+        timer.cancel()
         _processes.remove(self)
         if self.popen.returncode:
-            raise Error("%s: %s" % (self.argv[0], (err or "").strip()))
+            raise Error(self._failure())
+        self._close()
         return json.loads(out.strip().splitlines()[-1])
 
     def terminate(self):
@@ -107,15 +117,20 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.popen.kill()
                 self.popen.wait()
+        self._close()
+
+    def _close(self):
         self.popen.stdout.close()
         if self.popen.stderr:
             self.popen.stderr.close()
 
     def _failure(self):
-        self.popen.wait()
+        """Returns why the process, which is ending, failed."""
+        status = self.popen.wait()
         err = self.popen.stderr.read().strip() if self.popen.stderr else ""
+        self._close()
         return "%s: %s" % (os.path.basename(self.argv[0]),
-                           err or "exit status %d" % self.popen.returncode)
+                           err or "exit status %d" % status)
 
 
 _processes = []

@@ -77,6 +77,7 @@ class Peer:
             server = machine.Process(argv, ns=self.namespaces["b"],
                                      cpu=HOST_CPU)
             server.ready()
+            server.ignore_output()
             self.servers[argv[0]] = server
         return self.servers[argv[0]]
 

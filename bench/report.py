@@ -12,6 +12,8 @@ import shutil
 import statistics
 import subprocess
 
+from work import FAULTS
+
 
 # Part of the machine's CPU time that may go elsewhere before a run.
 QUIET = 0.05
@@ -161,7 +163,6 @@ def ratios_table(results, label):
 LOSSES = ("tried", "delivered", "lost_at_device", "send_errors",
           "lost_before_switch", "lost_in_switch", "lost_in_between",
           "lost_in_sink", "unaccounted", "foreign")
-FAULTS = ("corrupt", "duplicates", "reordered")
 
 
 def losses_table(results, prefix, keys):
@@ -227,12 +228,13 @@ def text(results):
     if results.unavailable:
         parts.append("Not available here:\n\n" + "\n".join(
             "- %s: %s" % item for item in results.unavailable.items()))
-    parts.append("## Medians\n\n"
-                 "g: generator-limited.  Nothing waited for the switch (less "
-                 "than %g %% lost, or its thread busy for less than %g %% of "
-                 "the time): it could do more.\n\n%s" % (
-                     s["no_loss"] * 100, s["spare_time"] * 100,
-                     medians_table(results)))
+    if rows(results):
+        parts.append("## Medians\n\n"
+                     "g: generator-limited.  Nothing waited for the switch (less "
+                     "than %g %% lost, or its thread busy for less than %g %% of "
+                     "the time): it could do more.\n\n%s" % (
+                         s["no_loss"] * 100, s["spare_time"] * 100,
+                         medians_table(results)))
     if results.generator:
         parts.append("The generator alone, into a veth with nobody behind it: "
                      + ", ".join("%s: %s kframe/s" % (

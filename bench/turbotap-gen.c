@@ -44,6 +44,7 @@ struct config {
     double seconds;
     uint64_t count;             /* Most frames to send. */
     double rate;                /* Frames per second, 0: no limit. */
+    const char *fault;          /* What to do wrong, NULL: nothing. */
 };
 
 /* A frame that is sent again and again with another sequence number. */
@@ -169,6 +170,23 @@ next_frame(struct slot *slot, uint64_t *seqs)
     h->udp.check = check ? check : 0xffff;
 }
 
+/* Spoils the first two of the frames at 'iovs' as 'fault' says, so that it can
+ * be shown that the sink notices.  The next call mends a corrupt one. */
+static void
+spoil(struct iovec *iovs, const char *fault)
+{
+    void *first = iovs[0].iov_base;
+
+    if (!strcmp(fault, "corrupt")) {
+        ((uint8_t *) first)[iovs[0].iov_len - 1] ^= 1;
+    } else if (!strcmp(fault, "duplicate")) {
+        iovs[1].iov_base = first;
+    } else {
+        iovs[0].iov_base = iovs[1].iov_base;
+        iovs[1].iov_base = first;
+    }
+}
+
 /* Sends the 'n' messages at 'msgs', each tried once. */
 static void
 send_batch(int fd, struct mmsghdr *msgs, unsigned int n, struct result *result)
@@ -230,7 +248,13 @@ generate(int fd, const struct config *config, struct result *result)
             iovs[i].iov_base = slots[next].frame;
             next = next + 1 < n_slots ? next + 1 : 0;
         }
-        send_batch(fd, msgs, n, result);
+        if (config->fault && !tried) {
+            spoil(iovs, config->fault);
+            send_batch(fd, msgs, n, result);
+            spoil(iovs, config->fault);
+        } else {
+            send_batch(fd, msgs, n, result);
+        }
         tried += n;
         if (config->rate > 0) {
             sleep_until(start + tried / config->rate);
@@ -270,8 +294,10 @@ usage(void)
             "usage: turbotap-gen -i DEVICE [-s OCTETS] [-f FLOWS] [-b BATCH]\n"
             "                    [-t SECONDS] [-n FRAMES] [-r FRAMES/S]"
             " [-x RUN]\n"
+            "                    [-e corrupt|duplicate|reorder]\n"
             "  OCTETS: of a frame without FCS, %zu to %d\n"
-            "  RUN: number that the frames carry, for turbotap-sink\n",
+            "  RUN: number that the frames carry, for turbotap-sink\n"
+            "  -e: do this wrong, once\n",
             BENCH_MIN_SIZE, BENCH_MAX_SIZE);
     exit(EXIT_FAILURE);
 }
@@ -289,7 +315,7 @@ main(int argc, char *argv[])
     struct result result = { .sent = 0 };
     int opt, fd;
 
-    while ((opt = getopt(argc, argv, "i:s:f:b:t:n:r:x:")) != -1) {
+    while ((opt = getopt(argc, argv, "i:s:f:b:t:n:r:x:e:")) != -1) {
         switch (opt) {
         case 'i': config.device = optarg; break;
         case 's': config.size = strtoul(optarg, NULL, 10); break;
@@ -299,6 +325,7 @@ main(int argc, char *argv[])
         case 'n': config.count = strtoull(optarg, NULL, 10); break;
         case 'r': config.rate = strtod(optarg, NULL); break;
         case 'x': config.run = strtoul(optarg, NULL, 10); break;
+        case 'e': config.fault = optarg; break;
         default: usage();
         }
     }
@@ -306,7 +333,11 @@ main(int argc, char *argv[])
         || config.size < BENCH_MIN_SIZE || config.size > BENCH_MAX_SIZE
         || !config.n_flows || config.n_flows > BENCH_MAX_FLOWS
         || !config.batch || config.batch > BATCH_MAX
-        || config.seconds <= 0 || config.seconds > 3600) {
+        || config.seconds <= 0 || config.seconds > 3600
+        || (config.fault && (config.n_flows > 1 || config.batch < 2
+                             || (strcmp(config.fault, "corrupt")
+                                 && strcmp(config.fault, "duplicate")
+                                 && strcmp(config.fault, "reorder"))))) {
         usage();
     }
 

@@ -3,8 +3,8 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* The sink of the benchmark, in one of two modes; either prints one JSON
- * object.
+/* The sink of the benchmark, in one of two modes; either says when it is ready
+ * and prints one JSON object in the end.
  *
  * "count": reads the kernel's counters of a network device and of the
  * machine's CPU time at the start and at the end of a window.  It looks at no
@@ -86,6 +86,14 @@ sleep_until(double when)
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
 }
 
+/* Tells who started us that the generator may start. */
+static void
+report_ready(void)
+{
+    puts("{\"ready\": true}");
+    fflush(stdout);
+}
+
 /* Counting. */
 
 struct sample {
@@ -165,12 +173,14 @@ count(const char *device, double delay, double seconds)
         .stat = open("/proc/stat", O_RDONLY),
     };
     struct sample a, b;
-    double start = now();
     double tick = 1.0 / sysconf(_SC_CLK_TCK);
+    double start;
 
     if (counters.stat < 0) {
         die("/proc/stat");
     }
+    report_ready();
+    start = now();
     sleep_until(start + delay);
     take_sample(&counters, &a);
     sleep_until(start + delay + seconds);
@@ -366,8 +376,7 @@ verify(const char *device, double seconds, uint32_t run)
     }
     sigaction(SIGTERM, &sa, NULL);
     sigaction(SIGINT, &sa, NULL);
-    puts("{\"ready\": true}");
-    fflush(stdout);
+    report_ready();
 
     for (unsigned int i = 0; ; ) {
         struct tpacket_block_desc *block

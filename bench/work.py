@@ -93,6 +93,7 @@ def forward(tools, peer, seconds, size=64, flows=1, rate=0):
     before = _delivered(peer)
     peer.clear_counters()
     sink = tools.sink(peer, "count", "-w", str(WARM_UP), "-t", str(seconds))
+    sink.ready()
     gen = tools.generator(peer, size, flows, WARM_UP + seconds + TAIL,
                           "-r", str(rate), "-b", "32" if rate else "256")
     window = sink.finish(timeout=seconds + 20)
@@ -116,16 +117,34 @@ def forward(tools, peer, seconds, size=64, flows=1, rate=0):
     return result
 
 
-def verify(tools, peer, seconds, size=64, flows=1):
+def check_sink(tools, peer):
+    """Raises Error unless verify() notices each fault on the way to 'peer',
+    which makes none, and notices none without."""
+    for fault, key in ((None, None), ("corrupt", "corrupt"),
+                       ("duplicate", "duplicates"), ("reorder", "reordered")):
+        more = ["-n", "1000"] + (["-e", fault] if fault else [])
+        try:
+            verify(tools, peer, 1, more=more)
+            noticed = ""
+        except Error as e:
+            noticed = str(e)
+        expected = ", ".join("%d %s" % (k == key, k) for k in FAULTS)
+        if noticed != (expected if fault else ""):
+            raise Error("the sink says \"%s\" where the generator's fault is "
+                        "\"%s\"" % (noticed, fault))
+
+
+def verify(tools, peer, seconds, size=64, flows=1, more=()):
     """Forwards as forward() does, with each frame looked at.  Raises Error
-    when one is corrupt, duplicated or out of order in its flow."""
+    when one is corrupt, duplicated or out of order in its flow.  'more' are
+    options of the generator."""
     run = str(_next_run[0])
     _next_run[0] += 1
     before = _delivered(peer)
     peer.clear_counters()
     sink = tools.sink(peer, "verify", "-x", run, "-t", str(seconds + 30))
     sink.ready()
-    gen = tools.generator(peer, size, flows, seconds, "-x", run)
+    gen = tools.generator(peer, size, flows, seconds, "-x", run, *more)
     result = _account(peer, gen.finish(timeout=seconds + 20), before)
     sink.terminate()
     seen = sink.finish()
