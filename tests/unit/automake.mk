@@ -10,7 +10,9 @@ unit_tests = \
 	tests/unit/test-link \
 	tests/unit/test-queue
 if HAVE_LIBURING
-unit_tests += tests/unit/test-uring
+unit_tests += \
+	tests/unit/test-uring \
+	tests/unit/test-uring-soak
 endif
 
 EXTRA_PROGRAMS += $(unit_tests)
@@ -25,3 +27,7 @@ unit_test_host = \
 tests_unit_test_dev_SOURCES = tests/unit/test-dev.c $(unit_test_host)
 tests_unit_test_link_SOURCES = tests/unit/test-link.c $(unit_test_host)
 tests_unit_test_queue_SOURCES = tests/unit/test-queue.c $(unit_test_host)
+tests_unit_test_uring_SOURCES = tests/unit/test-uring.c $(unit_test_host)
+tests_unit_test_uring_soak_SOURCES = \
+	tests/unit/test-uring-soak.c \
+	$(unit_test_host)
