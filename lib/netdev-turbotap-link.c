@@ -399,6 +399,27 @@ netdev_turbotap_get_carrier_resets(const struct netdev *netdev)
     return carrier_resets;
 }
 
+/* netdev-linux asks for the features by name, and logs if there is no such
+ * link. */
+static int
+netdev_turbotap_get_features(const struct netdev *netdev,
+                             enum netdev_features *current,
+                             enum netdev_features *advertised,
+                             enum netdev_features *supported,
+                             enum netdev_features *peer)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    int error;
+
+    ovs_mutex_lock(&tt->linux_.mutex);
+    error = link_error(tt);
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    return (error
+            ? error
+            : netdev_tap_class.get_features(netdev, current, advertised,
+                                            supported, peer));
+}
+
 static unsigned int
 nd_to_iff_flags(enum netdev_flags nd)
 {
@@ -455,5 +476,6 @@ netdev_turbotap_link_init_class(struct netdev_class *class)
     class->get_ifindex = netdev_turbotap_get_ifindex;
     class->get_carrier = netdev_turbotap_get_carrier;
     class->get_carrier_resets = netdev_turbotap_get_carrier_resets;
+    class->get_features = netdev_turbotap_get_features;
     class->update_flags = netdev_turbotap_update_flags;
 }

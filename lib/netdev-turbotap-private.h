@@ -43,13 +43,13 @@ struct netdev_turbotap_txq {
 struct netdev_turbotap {
     struct netdev_linux linux_;         /* Must be first. */
 
-    struct turbotap_dev *dev;
+    struct turbotap_dev *dev;   /* NULL until the first good configuration. */
     bool owned;                 /* Delete the device in the end? */
 
     /* The link, as last heard of. */
     struct ovs_list list_node;          /* In 'all_turbotaps'. */
     struct turbotap_link_info link;
-    bool gone;                  /* Deleted from outside. */
+    bool gone;                  /* No device yet, or deleted from outside. */
     bool away;                  /* In another network namespace. */
     long long int carrier_resets;
     /* The link's own drops from before we came. */

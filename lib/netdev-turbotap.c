@@ -52,66 +52,76 @@ netdev_turbotap_dealloc(struct netdev *netdev)
     free_cacheline(netdev_turbotap_cast(netdev));
 }
 
-/* Explains why the device 'name' could not be opened, with 'error'. */
-static void
-log_open_error(const char *name, int error)
-{
-    VLOG_WARN("%s: could not open tap device: %s", name,
-              error == EINVAL ? "the name is in use by something else than a "
-                                "multi-queue tap device, or is not valid"
-              : error == EBUSY ? "the name is in use"
-              : error == ENOENT || error == ENODEV
-                ? "/dev/net/tun is missing, load kernel module tun"
-              : error == EACCES || error == EPERM
-                ? "no permission for /dev/net/tun, CAP_NET_ADMIN is needed"
-              : ovs_strerror(error));
-}
-
+/* The device comes with the first good configuration: creating and deleting
+ * one for each bad one would wake up the bridge, which would try again at
+ * once, and so on. */
 static int
 netdev_turbotap_construct(struct netdev *netdev)
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
     int error;
 
-    error = turbotap_dev_open(tt_name(tt), false, &tt->dev);
-    if (error) {
-        log_open_error(tt_name(tt), error);
-        return error;
-    }
-
     error = netdev_linux_construct(netdev);
-    if (error) {
-        goto error;
+    if (error && error != ENODEV) {
+        return error;
     }
     /* A tap device is always made here, never asked of the kernel datapath. */
     netnsid_set_local(&tt->linux_.netnsid);
-    /* Offloads need the virtio-net header, without which we opened it. */
+    /* Offloads need the virtio-net header, which we do not use. */
     netdev->ol_flags = 0;
-
-    error = netdev_turbotap_adopt_link(tt);
-    if (error) {
-        VLOG_WARN("%s: could not set up the device (%s)", tt_name(tt),
-                  ovs_strerror(error));
-        ovs_mutex_destroy(&tt->linux_.mutex);
-        goto error;
-    }
-    VLOG_INFO("%s: %s tap device, ifindex %d", tt_name(tt),
-              turbotap_dev_is_created(tt->dev) ? "created" : "adopted",
-              tt->link.ifindex);
 
     /* No queue is used before the first reconfiguration. */
     netdev->n_rxq = 0;
     netdev->n_txq = 0;
     tt->requested_n_rxq = DEFAULT_N_RXQ;
     tt->requested_n_txq = 1;
+    tt->gone = true;
     netdev_request_reconfigure(netdev);
 
     netdev_turbotap_watch_link(tt);
     return 0;
+}
 
-error:
-    turbotap_dev_close(tt->dev);
-    return error;
+/* Opens the device of 'tt'.  Returns 0 or a positive errno value, and then
+ * appends to 'problem' what is wrong, for the user. */
+static int
+open_device(struct netdev_turbotap *tt, struct ds *problem)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    int error;
+
+    error = turbotap_dev_open(tt_name(tt), false, &tt->dev);
+    if (error) {
+        ds_put_format(problem, "%s: could not open tap device: %s",
+                      tt_name(tt),
+                      error == EINVAL
+                      ? "the name is in use by something else than a "
+                        "multi-queue tap device, or is not valid"
+                      : error == EBUSY
+                      ? "the name is in use"
+                      : error == ENOENT || error == ENODEV
+                      ? "/dev/net/tun is missing, load kernel module tun"
+                      : error == EACCES || error == EPERM
+                      ? "no permission for /dev/net/tun, CAP_NET_ADMIN is "
+                        "needed"
+                      : ovs_strerror(error));
+        return error;
+    }
+
+    error = netdev_turbotap_adopt_link(tt);
+    if (error) {
+        ds_put_format(problem, "%s: could not set up tap device: %s",
+                      tt_name(tt), ovs_strerror(error));
+        turbotap_dev_close(tt->dev);
+        tt->dev = NULL;
+        return error;
+    }
+
+    tt->gone = false;
+    VLOG_INFO("%s: %s tap device, ifindex %d", tt_name(tt),
+              turbotap_dev_is_created(tt->dev) ? "created" : "adopted",
+              tt->link.ifindex);
+    return 0;
 }
 
 static void
@@ -197,8 +207,9 @@ parse_config(const struct netdev_turbotap *tt, const struct smap *args,
                               "expected ", sep, tt_name(tt), node->value);
                 format_io_names(problem);
                 error = EINVAL;
-            } else if (!(*iop)->probe(turbotap_dev_rxq_fd(tt->dev, 0), reason,
-                                      sizeof reason)) {
+            } else if (!(*iop)->probe(tt->dev
+                                      ? turbotap_dev_rxq_fd(tt->dev, 0) : -1,
+                                      reason, sizeof reason)) {
                 ds_put_format(problem, "%s%s: options:io=%s cannot serve: %s",
                               sep, tt_name(tt), node->value, reason);
                 error = EOPNOTSUPP;
@@ -237,6 +248,9 @@ netdev_turbotap_set_config(struct netdev *netdev, const struct smap *args,
 
     ovs_mutex_lock(&tt->linux_.mutex);
     error = parse_config(tt, args, &n_rxq, &io, &problem);
+    if (!error && !tt->dev) {
+        error = open_device(tt, &problem);
+    }
     set_problem(&tt->config_problem, &problem);
     if (!error) {
         if (n_rxq != tt->requested_n_rxq || io != tt->requested_io) {
@@ -252,7 +266,7 @@ netdev_turbotap_set_config(struct netdev *netdev, const struct smap *args,
     } else {
         *errp = ds_steal_cstr(&problem);
     }
-    if (tt->config_problem || tt->apply_problem || tt->gone) {
+    if (tt->dev && (tt->config_problem || tt->apply_problem || tt->gone)) {
         /* The bridge is about to clear the interface's error.  Make it ask
          * again. */
         netdev_change_seq_changed(netdev);
@@ -284,7 +298,7 @@ netdev_turbotap_get_problem(const struct netdev *netdev, char **errp)
 
     ovs_mutex_lock(&tt->linux_.mutex);
     problem = tt->config_problem ? tt->config_problem : tt->apply_problem;
-    if (tt->gone) {
+    if (tt->dev && tt->gone) {
         *errp = xasprintf("%s: the device was deleted from outside",
                           tt_name(tt));
         error = ENODEV;

@@ -114,12 +114,16 @@ open_socket(int tun_fd, int *fdp, char *reason, size_t size)
 static bool
 socket_probe(int fd, char *reason, size_t size)
 {
-    int sock;
+    int error;
+    int opened;
 
-    if (open_socket(fd, &sock, reason, size)) {
+    error = (fd >= 0
+             ? open_socket(fd, &opened, reason, size)
+             : open_module(&opened, reason, size));
+    if (error) {
         return false;
     }
-    close(sock);
+    close(opened);
     return true;
 }
 

@@ -209,7 +209,7 @@ uring_probe(int fd, char *reason, size_t size)
                  "(6.7 or later is needed)");
         return false;
     }
-    return probe_tap(fd, reason, size);
+    return fd < 0 || probe_tap(fd, reason, size);
 }
 
 /* Opening and closing. */

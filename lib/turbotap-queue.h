@@ -118,9 +118,9 @@ struct turbotap_io_class {
     const char *name;
 
     /* Finds out whether this class can serve the tap queue 'fd', on this
-     * kernel, for this process.  Returns true if so.  If not, returns false
-     * and writes why into the 'size' octets at 'reason', as a phrase that
-     * follows "NAME: ". */
+     * kernel, for this process.  With an 'fd' of -1 leaves out what depends on
+     * the tap.  Returns true if so.  If not, returns false and writes why into
+     * the 'size' octets at 'reason', as a phrase that follows "NAME: ". */
     bool (*probe)(int fd, char *reason, size_t size);
 
     /* Opens a queue on 'config' and stores it in '*queuep'. */
