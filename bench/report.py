@@ -230,9 +230,9 @@ def text(results):
             "- %s: %s" % item for item in results.unavailable.items()))
     if rows(results):
         parts.append("## Medians\n\n"
-                     "g: generator-limited.  Nothing waited for the switch (less "
-                     "than %g %% lost, or its thread busy for less than %g %% of "
-                     "the time): it could do more.\n\n%s" % (
+                     "g: generator-limited.  Nothing waited for the switch "
+                     "(less than %g %% lost, or its thread busy for less than "
+                     "%g %% of the time): it could do more.\n\n%s" % (
                          s["no_loss"] * 100, s["spare_time"] * 100,
                          medians_table(results)))
     if results.generator:
