@@ -4,8 +4,9 @@
  */
 
 /* The generator of the benchmark: sends UDP frames (see bench-frame.h) out of
- * a network device, as fast as it can or at a given rate, for a given time,
- * and prints what became of them as one JSON object.
+ * a network device, as fast as it can or at a given rate, for a given time or
+ * until SIGTERM.  It says when it begins, and prints what became of the frames
+ * as one JSON object in the end.
  *
  * It uses an AF_PACKET socket that bypasses the queueing discipline, and
  * sendmmsg().  A PACKET_TX_RING is no faster here (measured: 0.9 to 1.0 us per
@@ -22,6 +23,7 @@
 #include <inttypes.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -61,6 +63,15 @@ struct result {
     int last_error;             /* What the last of these failed with. */
     double seconds;
 };
+
+static volatile sig_atomic_t stop;
+
+static void
+on_signal(int signo)
+{
+    (void) signo;
+    stop = 1;
+}
 
 static void
 die(const char *what)
@@ -235,9 +246,11 @@ generate(int fd, const struct config *config, struct result *result)
         msgs[i].msg_hdr.msg_iovlen = 1;
     }
 
+    puts("{\"ready\": true}");
+    fflush(stdout);
     start = now();
     end = start + config->seconds;
-    for (t = start; t < end && tried < config->count; t = now()) {
+    for (t = start; t < end && tried < config->count && !stop; t = now()) {
         unsigned int n = config->batch;
 
         if (n > config->count - tried) {
@@ -312,6 +325,7 @@ main(int argc, char *argv[])
         .seconds = 1,
         .count = UINT64_MAX,
     };
+    struct sigaction sa = { .sa_handler = on_signal };
     struct result result = { .sent = 0 };
     int opt, fd;
 
@@ -341,6 +355,8 @@ main(int argc, char *argv[])
         usage();
     }
 
+    sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGINT, &sa, NULL);
     fd = open_socket(config.device);
     generate(fd, &config, &result);
     print_result(&result);

@@ -3,8 +3,8 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* The sink of the benchmark, in one of two modes; either says when it is ready
- * and prints one JSON object in the end.
+/* The sink of the benchmark, in one of two modes; either prints one JSON object
+ * in the end.
  *
  * "count": reads the kernel's counters of a network device and of the
  * machine's CPU time at the start and at the end of a window.  It looks at no
@@ -13,7 +13,8 @@
  * "verify": looks at each frame of one run (see bench-frame.h), through an
  * AF_PACKET ring.  Corruption, duplicates, and frames of one flow out of order
  * are counted; so is what the ring had no room for.  This takes CPU time from
- * what is measured: its rate is no result.
+ * what is measured: its rate is no result.  It says when it is ready, and ends
+ * on SIGTERM.
  *
  * Must not know what is behind the device. */
 
@@ -84,14 +85,6 @@ sleep_until(double when)
 
     ts.tv_nsec = (when - ts.tv_sec) * 1e9;
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
-}
-
-/* Tells who started us that the generator may start. */
-static void
-report_ready(void)
-{
-    puts("{\"ready\": true}");
-    fflush(stdout);
 }
 
 /* Counting. */
@@ -174,13 +167,11 @@ count(const char *device, double delay, double seconds)
     };
     struct sample a, b;
     double tick = 1.0 / sysconf(_SC_CLK_TCK);
-    double start;
+    double start = now();
 
     if (counters.stat < 0) {
         die("/proc/stat");
     }
-    report_ready();
-    start = now();
     sleep_until(start + delay);
     take_sample(&counters, &a);
     sleep_until(start + delay + seconds);
@@ -376,7 +367,8 @@ verify(const char *device, double seconds, uint32_t run)
     }
     sigaction(SIGTERM, &sa, NULL);
     sigaction(SIGINT, &sa, NULL);
-    report_ready();
+    puts("{\"ready\": true}");
+    fflush(stdout);
 
     for (unsigned int i = 0; ; ) {
         struct tpacket_block_desc *block

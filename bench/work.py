@@ -24,7 +24,6 @@ NO_LOSS = 0.005
 SPARE_TIME = 0.85
 
 WARM_UP = 0.1                   # Seconds before the window opens.
-TAIL = 0.05                     # Seconds that the generator outlasts it by.
 
 _next_run = [1]
 
@@ -92,13 +91,15 @@ def forward(tools, peer, seconds, size=64, flows=1, rate=0):
     counters."""
     before = _delivered(peer)
     peer.clear_counters()
-    sink = tools.sink(peer, "count", "-w", str(WARM_UP), "-t", str(seconds))
-    sink.ready()
-    gen = tools.generator(peer, size, flows, WARM_UP + seconds + TAIL,
-                          "-r", str(rate), "-b", "32" if rate else "256")
-    window = sink.finish(timeout=seconds + 20)
-    generated = gen.finish(timeout=seconds + 20)
-    result = _account(peer, generated, before)
+    # The generator outlasts the sink's window at both ends, however long it
+    # takes to start either.
+    gen = tools.generator(peer, size, flows, seconds + 20, "-r", str(rate),
+                          "-b", "32" if rate else "256")
+    gen.ready()
+    window = tools.sink(peer, "count", "-w", str(WARM_UP),
+                        "-t", str(seconds)).finish(timeout=seconds + 20)
+    gen.terminate()
+    result = _account(peer, gen.finish(), before)
 
     if not window["frames"]:
         raise Error("nothing arrived")
