@@ -23,6 +23,12 @@ function report_failure() {
 
 /^1\.\.[0-9]+/ {
     plan += substr($0, 4)
+    planned = 1
+}
+
+/^1\.\.0/ {
+    sub(/^[^#]*# *(SKIP)? */, "")
+    report("skip", "all", $0)
 }
 
 /^(not )?ok / {
@@ -55,6 +61,6 @@ function report_failure() {
 
 END {
     report_failure()
-    if (!plan || seen != plan)
+    if (!planned || seen != plan)
         report("fail", "all", "ended after " seen + 0 " of " plan + 0 " tests")
 }
