@@ -410,6 +410,8 @@ reclaim(struct fixture *f, unsigned int n)
 static void
 receive_all(struct fixture *f, uint32_t seq, unsigned int n, size_t size)
 {
+    unsigned int n_empty = f->n_empty;
+
     while (n) {
         struct turbotap_buf bufs[TURBOTAP_BURST];
         unsigned int n_rx;
@@ -418,6 +420,7 @@ receive_all(struct fixture *f, uint32_t seq, unsigned int n, size_t size)
                                        HOST_PATIENCE));
         n_rx = receive(f, bufs, TURBOTAP_BURST);
         assert_true(n_rx <= n);
+        assert_true(f->n_empty - n_empty < 1000);
         for (unsigned int i = 0; i < n_rx; i++) {
             assert_true(bufs[i].size >= f->hdr_len);
             check_frame((uint8_t *) bufs[i].data + f->hdr_len,
@@ -640,6 +643,7 @@ test_rx_truncated(void **state)
         peer_send(f, i, sizes[i]);
     }
     while (n_rx < 4) {
+        assert_true(f->n_empty < 1000);
         assert_true(host_wait_readable(turbotap_queue_poll_fd(f->rx),
                                        HOST_PATIENCE));
         n_rx += receive(f, bufs + n_rx, TURBOTAP_BURST - n_rx);
@@ -683,9 +687,9 @@ test_rx_all_bad(void **state)
     struct fixture *f = *state;
     unsigned int before;
 
+    /* More of them than there are buffers. */
     fixture_open(f, 0, 128);
-    fill_up(f);
-    before = count_owned_by_queue(f);
+    before = fill(f, 8);
     for (int i = 0; i < 70; i++) {
         peer_send(f, i, 200);
     }
@@ -1257,27 +1261,15 @@ test_lookup(void **state)
     assert_null(turbotap_io_lookup(""));
 }
 
-static void
-test_best(void **state)
+/* Asserts that turbotap_io_best() names, for 'fd', every class that is better
+ * than the one it returns, in order.  Returns that. */
+static const struct turbotap_io_class *
+check_best(int fd)
 {
-    char reason[512] = "x";
     const struct turbotap_io_class *class;
-    struct turbotap_dev *dev;
-    int ours, peer;
+    char reason[512] = "x";
 
-    /* Sockets are the best there is. */
-    (void) state;
-    open_pair(&ours, &peer);
-    assert_ptr_equal(turbotap_io_best(ours, reason, sizeof reason),
-                     &turbotap_io_socket);
-    assert_string_equal(reason, "");
-    close(ours);
-    close(peer);
-
-    /* For a tap it depends, and all better ones are named, in order. */
-    assert_int_equal(turbotap_dev_open(TAP, false, &dev), 0);
-    class = turbotap_io_best(turbotap_dev_rxq_fd(dev, 0), reason,
-                             sizeof reason);
+    class = turbotap_io_best(fd, reason, sizeof reason);
     assert_non_null(class);
     for (size_t i = 0; turbotap_io_classes[i] != class; i++) {
         char text[64];
@@ -1286,24 +1278,52 @@ test_best(void **state)
         snprintf(text, sizeof text, "%s: ", turbotap_io_classes[i]->name);
         found = strstr(reason, text);
         assert_non_null(found);
-        assert_true(i ? !strncmp(found - 2, "; ", 2) : found == reason);
+        assert_true(i ? found >= reason + 2 && !strncmp(found - 2, "; ", 2)
+                    : found == reason);
     }
     assert_null(strstr(reason, class->name));
+    if (class == turbotap_io_classes[0]) {
+        assert_string_equal(reason, "");
+    }
 
     /* A reason too long for its room is cut. */
     for (size_t size = 1; size < 64; size++) {
         char cut[64];
 
         memset(cut, GUARD_BYTE, sizeof cut);
-        assert_ptr_equal(turbotap_io_best(turbotap_dev_rxq_fd(dev, 0), cut,
-                                          size), class);
+        assert_ptr_equal(turbotap_io_best(fd, cut, size), class);
         assert_true(strnlen(cut, size) < size);
         assert_true(!strncmp(cut, reason, strlen(cut)));
         for (size_t i = size; i < sizeof cut; i++) {
             assert_int_equal((uint8_t) cut[i], GUARD_BYTE);
         }
     }
+    return class;
+}
+
+static void
+test_best(void **state)
+{
+    struct turbotap_dev *dev;
+    int ours, peer;
+    int fd;
+
+    /* Sockets are the best there is. */
+    (void) state;
+    open_pair(&ours, &peer);
+    assert_ptr_equal(check_best(ours), &turbotap_io_socket);
+    close(ours);
+    close(peer);
+
+    /* For a tap it depends. */
+    assert_int_equal(turbotap_dev_open(TAP, false, &dev), 0);
+    check_best(turbotap_dev_rxq_fd(dev, 0));
     turbotap_dev_close(dev);
+
+    /* What is no tap at all can be read at most. */
+    fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    assert_ptr_equal(check_best(fd), &turbotap_io_rw);
+    close(fd);
 }
 
 static void
