@@ -152,7 +152,13 @@ netdev_turbotap_get_status(const struct netdev *netdev, struct smap *smap)
     smap_add(smap, "driver_version", TURBOTAP_VERSION);
     ovs_mutex_lock(&tt->linux_.mutex);
     if (tt->io) {
+        char version[32];
+
         smap_add(smap, "io", tt->io->name);
+        if (tt->io->module_version
+            && !tt->io->module_version(version, sizeof version)) {
+            smap_add(smap, "module_version", version);
+        }
         if (tt->io_reason[0]) {
             smap_add(smap, "io_reason", tt->io_reason);
         }

@@ -16,13 +16,17 @@
 #include <linux/if_tun.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "turbotap-util.h"
+
 #define TUN_PATH "/dev/net/tun"
+#define OWN_NETNS_PATH "/proc/thread-self/ns/net"
 
 struct turbotap_dev {
     bool vnet_hdr;              /* Opened with IFF_VNET_HDR. */
@@ -53,7 +57,7 @@ attach_by_name(const char *name, short int flags, int *fdp)
 
     memset(&ifr, 0, sizeof ifr);
     ifr.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | flags;
-    strncpy(ifr.ifr_name, name, sizeof ifr.ifr_name - 1);
+    snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "%s", name);
     if (ioctl(fd, TUNSETIFF, &ifr) < 0) {
         error = errno;
     } else if (strcmp(ifr.ifr_name, name)) {
@@ -88,7 +92,7 @@ turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
         return ENAMETOOLONG;
     }
 
-    dev = calloc(1, sizeof *dev);
+    dev = turbotap_zalloc(sizeof *dev);
     if (!dev) {
         return ENOMEM;
     }
@@ -166,7 +170,7 @@ open_netns(const struct turbotap_dev *dev, int *fdp, bool *here)
     if (*fdp < 0) {
         return errno;
     }
-    if (fstat(*fdp, &its) || stat("/proc/thread-self/ns/net", &ours)) {
+    if (fstat(*fdp, &its) || stat(OWN_NETNS_PATH, &ours)) {
         error = errno;
         close(*fdp);
         return error;
@@ -286,18 +290,19 @@ set_n_fds(struct turbotap_dev *dev, int *fds, unsigned int *n,
 {
     const unsigned int old_n = *n;
 
-    while (*n < new_n) {
-        int error = add(dev, &fds[*n]);
+    for (unsigned int i = old_n; i < new_n; i++) {
+        int error = add(dev, &fds[i]);
 
         if (error) {
-            close_fds(fds + old_n, *n - old_n);
+            close_fds(fds + old_n, i - old_n);
             *n = old_n;
             return error;
         }
-        ++*n;
+        *n = i + 1;
     }
-    while (*n > new_n) {
-        close(fds[--*n]);
+    if (new_n < old_n) {
+        close_fds(fds + new_n, old_n - new_n);
+        *n = new_n;
     }
     return 0;
 }

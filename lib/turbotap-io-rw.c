@@ -16,6 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "turbotap-util.h"
+
 struct rw_queue {
     struct turbotap_queue up;   /* Must be first. */
     int fd;                     /* The tap's queue, the caller's. */
@@ -44,7 +46,7 @@ static int
 rw_open(const struct turbotap_queue_config *config,
         struct turbotap_queue **queuep)
 {
-    struct rw_queue *rw = turbotap_queue_alloc(sizeof *rw);
+    struct rw_queue *rw = turbotap_zalloc(sizeof *rw);
 
     if (!rw) {
         return ENOMEM;
@@ -106,6 +108,7 @@ rw_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
 {
     struct rw_queue *rw = rw_queue_cast(queue);
     unsigned int n_syscalls = 0;
+    unsigned int n_good = 0;
     int error = 0;
 
     /* Bad frames count against the batch, too: a flood of them must not keep
@@ -128,14 +131,14 @@ rw_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
         } else if (retval < queue->hdr_len + ETH_HLEN) {
             turbotap_count_drop(queue, TURBOTAP_DROP_SHORT);
         } else {
-            bufs[*n_rx] = *buf;
-            bufs[*n_rx].size = retval;
-            ++*n_rx;
+            bufs[n_good] = *buf;
+            bufs[n_good++].size = retval;
             rw->n_bufs--;
         }
     }
     turbotap_count(&queue->counters.syscalls, n_syscalls);
-    return *n_rx ? 0 : error;
+    *n_rx = n_good;
+    return n_good ? 0 : error;
 }
 
 static void

@@ -22,7 +22,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "turbotap-util.h"
+
 #define TURBOTAP_PATH "/dev/net/turbotap"
+#define MODULE_VERSION_PATH "/sys/module/turbotap/version"
 
 struct socket_queue {
     struct turbotap_queue up;   /* Must be first. */
@@ -56,15 +59,18 @@ open_module(int *fdp, char *reason, size_t size)
     fd = open(TURBOTAP_PATH, O_RDWR | O_CLOEXEC);
     if (fd < 0) {
         error = errno;
-        snprintf(reason, size, "%s: %s", TURBOTAP_PATH,
-                 error == ENOENT || error == ENODEV || error == ENXIO
-                 ? "module turbotap is not loaded" : strerror(error));
+        if (error == ENOENT || error == ENODEV || error == ENXIO) {
+            snprintf(reason, size, TURBOTAP_PATH
+                     ": module turbotap is not loaded");
+        } else {
+            snprintf(reason, size, TURBOTAP_PATH ": %m");
+        }
         return error;
     }
 
     if (ioctl(fd, TURBOTAP_GET_VERSION, &version) < 0) {
         error = errno;
-        snprintf(reason, size, "%s: %s", TURBOTAP_PATH, strerror(error));
+        snprintf(reason, size, TURBOTAP_PATH ": %m");
         close(fd);
         return error;
     } else if (version != TURBOTAP_API_VERSION) {
@@ -106,7 +112,8 @@ open_socket(int tun_fd, int *fdp, char *reason, size_t size)
         close(module_fd);
     }
     if (error) {
-        snprintf(reason, size, "no socket: %s", strerror(error));
+        errno = error;
+        snprintf(reason, size, "no socket: %m");
     }
     return error;
 }
@@ -128,6 +135,24 @@ socket_probe(int fd, char *reason, size_t size)
 }
 
 static int
+socket_module_version(char *version, size_t size)
+{
+    FILE *stream = fopen(MODULE_VERSION_PATH, "re");
+    int error = 0;
+
+    if (!stream) {
+        return errno;
+    }
+    if (!fgets(version, size, stream)) {
+        error = ENODATA;
+    } else {
+        version[strcspn(version, "\n")] = '\0';
+    }
+    fclose(stream);
+    return error;
+}
+
+static int
 socket_open(const struct turbotap_queue_config *config,
             struct turbotap_queue **queuep)
 {
@@ -135,7 +160,7 @@ socket_open(const struct turbotap_queue_config *config,
     struct socket_queue *sq;
     int error;
 
-    sq = turbotap_queue_alloc(sizeof *sq);
+    sq = turbotap_zalloc(sizeof *sq);
     if (!sq) {
         return ENOMEM;
     }
@@ -218,6 +243,7 @@ socket_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
 {
     struct socket_queue *sq = socket_queue_cast(queue);
     struct turbotap_buf bad[TURBOTAP_BURST];
+    unsigned int n_good = 0;
     unsigned int n_bad = 0;
     unsigned int end;
     int retval;
@@ -250,14 +276,14 @@ socket_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
             turbotap_count_drop(queue, TURBOTAP_DROP_SHORT);
             bad[n_bad++] = *buf;
         } else {
-            bufs[*n_rx] = *buf;
-            bufs[*n_rx].size = msg->msg_len;
-            ++*n_rx;
+            bufs[n_good] = *buf;
+            bufs[n_good++].size = msg->msg_len;
         }
     }
     while (n_bad) {
         put_buf(sq, &bad[--n_bad]);
     }
+    *n_rx = n_good;
     return 0;
 }
 
@@ -275,7 +301,8 @@ send_burst(struct socket_queue *sq, struct turbotap_buf *bufs, unsigned int n)
 
     /* sendmmsg() stops at a frame that fails, and says why only when that
      * frame comes first. */
-    for (i = 0; i < n; ) {
+    i = 0;
+    while (i < n) {
         int retval = sendmmsg(sq->fd, &sq->msgs[i], n - i, MSG_DONTWAIT);
         int error = retval < 0 ? errno : 0;
 
@@ -323,6 +350,7 @@ socket_send(struct turbotap_queue *queue, struct turbotap_buf *bufs,
 const struct turbotap_io_class turbotap_io_socket = {
     .name = "socket",
     .probe = socket_probe,
+    .module_version = socket_module_version,
     .open = socket_open,
     .close = socket_close,
     .poll_fd = socket_poll_fd,

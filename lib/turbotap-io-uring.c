@@ -48,8 +48,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "turbotap-util.h"
+
 /* IORING_OP_READ_MULTISHOT of Linux 6.7, unknown to liburing 2.3. */
 #define OP_READ_MULTISHOT 49
+
+#define SYSCTL_PATH "/proc/sys/kernel/io_uring_disabled"
 
 /* The most buffers of a receive queue, a power of 2.  512 did better than 128
  * here. */
@@ -138,7 +142,7 @@ explain_no_ring(int error, char *reason, size_t size)
     } else if (error == ENOMEM) {
         snprintf(reason, size, "no memory for a ring (see RLIMIT_MEMLOCK)");
     } else if (error == EPERM) {
-        sysctl = fopen("/proc/sys/kernel/io_uring_disabled", "re");
+        sysctl = fopen(SYSCTL_PATH, "re");
         if (sysctl && fscanf(sysctl, "%d", &disabled) == 1 && disabled) {
             snprintf(reason, size, "disabled by sysctl "
                      "kernel.io_uring_disabled=%d", disabled);
@@ -150,7 +154,8 @@ explain_no_ring(int error, char *reason, size_t size)
             fclose(sysctl);
         }
     } else {
-        snprintf(reason, size, "no ring: %s", strerror(error));
+        errno = error;
+        snprintf(reason, size, "no ring: %m");
     }
 }
 
@@ -181,7 +186,7 @@ probe_tap(int fd, char *reason, size_t size)
                  "non-blocking I/O (6.4 or later is needed)");
         return false;
     } else if (errno != EINVAL) {
-        snprintf(reason, size, "%s", strerror(errno));
+        snprintf(reason, size, "%m");
         return false;
     }
     return true;
@@ -218,7 +223,7 @@ static int
 open_txq(const struct turbotap_queue_config *config,
          struct turbotap_queue **queuep)
 {
-    struct uring_queue *q = turbotap_queue_alloc(sizeof *q);
+    struct uring_queue *q = turbotap_zalloc(sizeof *q);
     int error;
 
     if (!q) {
@@ -256,7 +261,7 @@ open_rxq(const struct turbotap_queue_config *config,
     struct uring_rxq *rxq;
     int error;
 
-    rxq = turbotap_queue_alloc(sizeof *rxq);
+    rxq = turbotap_zalloc(sizeof *rxq);
     if (!rxq) {
         return ENOMEM;
     }
@@ -488,6 +493,7 @@ uring_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
     struct io_uring *ring = &rxq->q.ring;
     const struct io_uring_cqe *cqe;
     unsigned int n_seen = 0;
+    unsigned int n_good = 0;
     unsigned int n_bad = 0;
     unsigned int head;
 
@@ -524,9 +530,8 @@ uring_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
                 turbotap_count_drop(queue, TURBOTAP_DROP_SHORT);
                 provide_buf(rxq, id, n_bad++);
             } else {
-                bufs[*n_rx] = *buf;
-                bufs[*n_rx].size = cqe->res;
-                ++*n_rx;
+                bufs[n_good] = *buf;
+                bufs[n_good++].size = cqe->res;
                 buf->data = NULL;
                 rxq->free_ids[rxq->n_free++] = id;
             }
@@ -539,6 +544,7 @@ uring_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
         io_uring_buf_ring_advance(rxq->buf_ring, n_bad);
     }
     io_uring_cq_advance(ring, n_seen);
+    *n_rx = n_good;
     arm_read(rxq);
 
     if (*n_rx) {

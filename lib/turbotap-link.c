@@ -22,6 +22,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "turbotap-util.h"
+
 /* Room for events in a watch, in octets, if net.core.rmem_max allows that.
  * Too little only means more of TURBOTAP_LINKS_LOST. */
 #define WATCH_RCVBUF (1024 * 1024)
@@ -139,7 +141,7 @@ turbotap_link_open(struct turbotap_link **linkp)
     int error;
 
     *linkp = NULL;
-    link = calloc(1, sizeof *link);
+    link = turbotap_zalloc(sizeof *link);
     if (!link) {
         return ENOMEM;
     }
@@ -300,7 +302,7 @@ turbotap_watch_open(struct turbotap_watch **watchp)
     int error;
 
     *watchp = NULL;
-    watch = calloc(1, sizeof *watch);
+    watch = turbotap_zalloc(sizeof *watch);
     if (!watch) {
         return ENOMEM;
     }

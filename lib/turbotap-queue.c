@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 const struct turbotap_io_class *const turbotap_io_classes[] = {
@@ -58,20 +57,6 @@ turbotap_io_best(int fd, char *reason, size_t size)
         }
     }
     return class;
-}
-
-void *
-turbotap_queue_alloc(size_t size)
-{
-    const size_t cache_line = 64;
-    void *queue;
-
-    size = (size + cache_line - 1) / cache_line * cache_line;
-    queue = aligned_alloc(cache_line, size);
-    if (queue) {
-        memset(queue, 0, size);
-    }
-    return queue;
 }
 
 int

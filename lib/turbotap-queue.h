@@ -123,6 +123,11 @@ struct turbotap_io_class {
      * the 'size' octets at 'reason', as a phrase that follows "NAME: ". */
     bool (*probe)(int fd, char *reason, size_t size);
 
+    /* Stores the version of the kernel module that the class needs in the
+     * 'size' octets at 'version'.  Returns 0 or a
+     * positive errno value.  NULL for a class that needs no module. */
+    int (*module_version)(char *version, size_t size);
+
     /* Opens a queue on 'config' and stores it in '*queuep'. */
     int (*open)(const struct turbotap_queue_config *config,
                 struct turbotap_queue **queuep);
@@ -132,7 +137,8 @@ struct turbotap_io_class {
      * it.  The buffers must have been reclaimed before. */
     void (*close)(struct turbotap_queue *queue);
 
-    /* The descriptor that becomes readable when recv() has something. */
+    /* The descriptor that becomes readable when recv() has something, for the
+     * thread that last called fill() or recv(). */
     int (*poll_fd)(const struct turbotap_queue *queue);
 
     /* Takes up to 'n' empty buffers from 'bufs', in order, and returns how
@@ -218,11 +224,6 @@ const char *turbotap_drop_to_string(enum turbotap_drop drop);
 /* Returns true if a queue in 'direction' may count 'drop'. */
 bool turbotap_drop_is_possible(enum turbotap_drop drop,
                                enum turbotap_direction direction);
-
-/* For I/O classes: returns 'size' zeroed octets that share no cache line with
- * anything else, for a queue, to be freed with free(), or NULL if there is no
- * memory. */
-void *turbotap_queue_alloc(size_t size);
 
 /* For I/O classes: adds 'n' to a 'counter' of a queue that the caller has to
  * itself.  One writer makes a plain load and store enough. */

@@ -15,7 +15,8 @@ turbotap_sources = \
 	lib/turbotap-link.c \
 	lib/turbotap-link.h \
 	lib/turbotap-queue.c \
-	lib/turbotap-queue.h
+	lib/turbotap-queue.h \
+	lib/turbotap-util.h
 if HAVE_LIBURING
 turbotap_sources += lib/turbotap-io-uring.c
 endif
