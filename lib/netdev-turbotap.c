@@ -266,11 +266,6 @@ netdev_turbotap_set_config(struct netdev *netdev, const struct smap *args,
     } else {
         *errp = ds_steal_cstr(&problem);
     }
-    if (tt->dev && (tt->config_problem || tt->apply_problem || tt->gone)) {
-        /* The bridge is about to clear the interface's error.  Make it ask
-         * again. */
-        netdev_change_seq_changed(netdev);
-    }
     ovs_mutex_unlock(&tt->linux_.mutex);
 
     ds_destroy(&problem);
@@ -289,27 +284,22 @@ netdev_turbotap_get_config(const struct netdev *netdev, struct smap *args)
     return 0;
 }
 
-int
-netdev_turbotap_get_problem(const struct netdev *netdev, char **errp)
+char *
+netdev_turbotap_get_problem(const struct netdev *netdev)
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
-    const char *problem;
-    int error;
+    char *problem;
 
     ovs_mutex_lock(&tt->linux_.mutex);
-    problem = tt->config_problem ? tt->config_problem : tt->apply_problem;
     if (tt->dev && tt->gone) {
-        *errp = xasprintf("%s: the device was deleted from outside",
-                          tt_name(tt));
-        error = ENODEV;
-    } else if (problem) {
-        *errp = xstrdup(problem);
-        error = EINVAL;
+        problem = xasprintf("%s: the device was deleted from outside",
+                            tt_name(tt));
     } else {
-        error = 0;
+        problem = nullable_xstrdup(tt->config_problem ? tt->config_problem
+                                   : tt->apply_problem);
     }
     ovs_mutex_unlock(&tt->linux_.mutex);
-    return error;
+    return problem;
 }
 
 static int

@@ -27,10 +27,9 @@ void netdev_turbotap_run(const struct netdev_class *);
 bool netdev_is_turbotap(const struct netdev *);
 
 /* If 'netdev', of one of the two classes, works with another configuration
- * than was asked for, or works no more, stores a message for the user in
- * '*errp', to be freed by the caller, and returns a positive errno value.
- * Otherwise returns 0 and leaves '*errp' alone. */
-int netdev_turbotap_get_problem(const struct netdev *, char **errp);
+ * than was asked for, or works no more, returns a message for the user, to be
+ * freed by the caller.  Otherwise returns a null pointer. */
+char *netdev_turbotap_get_problem(const struct netdev *netdev);
 #else
 static inline bool
 netdev_is_turbotap(const struct netdev *netdev)
@@ -39,12 +38,11 @@ netdev_is_turbotap(const struct netdev *netdev)
     return false;
 }
 
-static inline int
-netdev_turbotap_get_problem(const struct netdev *netdev, char **errp)
+static inline char *
+netdev_turbotap_get_problem(const struct netdev *netdev)
 {
     (void) netdev;
-    (void) errp;
-    return 0;
+    return NULL;
 }
 #endif
 
