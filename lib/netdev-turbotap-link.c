@@ -399,8 +399,42 @@ netdev_turbotap_get_carrier_resets(const struct netdev *netdev)
     return carrier_resets;
 }
 
-/* netdev-linux asks for the features by name, and logs if there is no such
- * link. */
+/* Returns 0 if the link is here, else a positive errno value.
+ *
+ * For what netdev-linux does to the link that has the netdev's name, since it
+ * logs if there is none.  The kernel answers only after a move to another
+ * network namespace that is under way, of which no event has come yet. */
+static int
+ask_for_link(struct netdev_turbotap *tt)
+    OVS_EXCLUDED(tt->linux_.mutex)
+{
+    struct turbotap_link_info info;
+    int error;
+
+    ovs_mutex_lock(&tt->linux_.mutex);
+    error = link_error(tt);
+    if (!error) {
+        ovs_mutex_lock(&link_mutex);
+        error = turbotap_link_get(links, tt->link.ifindex, &info);
+        ovs_mutex_unlock(&link_mutex);
+    }
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    return error;
+}
+
+static int
+netdev_turbotap_set_policing(struct netdev *netdev, unsigned int kbits_rate,
+                             unsigned int kbits_burst, unsigned int kpkts_rate,
+                             unsigned int kpkts_burst)
+{
+    int error = ask_for_link(netdev_turbotap_cast(netdev));
+
+    return (error
+            ? error
+            : netdev_tap_class.set_policing(netdev, kbits_rate, kbits_burst,
+                                            kpkts_rate, kpkts_burst));
+}
+
 static int
 netdev_turbotap_get_features(const struct netdev *netdev,
                              enum netdev_features *current,
@@ -408,12 +442,8 @@ netdev_turbotap_get_features(const struct netdev *netdev,
                              enum netdev_features *supported,
                              enum netdev_features *peer)
 {
-    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
-    int error;
+    int error = ask_for_link(netdev_turbotap_cast(netdev));
 
-    ovs_mutex_lock(&tt->linux_.mutex);
-    error = link_error(tt);
-    ovs_mutex_unlock(&tt->linux_.mutex);
     return (error
             ? error
             : netdev_tap_class.get_features(netdev, current, advertised,
@@ -476,6 +506,7 @@ netdev_turbotap_link_init_class(struct netdev_class *class)
     class->get_ifindex = netdev_turbotap_get_ifindex;
     class->get_carrier = netdev_turbotap_get_carrier;
     class->get_carrier_resets = netdev_turbotap_get_carrier_resets;
+    class->set_policing = netdev_turbotap_set_policing;
     class->get_features = netdev_turbotap_get_features;
     class->update_flags = netdev_turbotap_update_flags;
 }
