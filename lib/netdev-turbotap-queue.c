@@ -84,6 +84,7 @@ close_rxq(struct netdev_turbotap *tt, struct turbotap_queue *queue, bool drain)
     struct turbotap_buf bufs[NETDEV_MAX_BURST];
     unsigned int n;
 
+    turbotap_queue_wake(queue);
     for (int i = 0; drain && i < MAX_DRAIN_BATCHES; i++) {
         if (turbotap_queue_recv(queue, bufs, ARRAY_SIZE(bufs), &n)) {
             break;
@@ -306,6 +307,7 @@ netdev_turbotap_rxq_drain(struct netdev_rxq *rxq)
 {
     struct dp_packet_batch batch;
 
+    turbotap_queue_wake(netdev_rxq_turbotap_cast(rxq)->queue);
     for (int i = 0; i < MAX_DRAIN_BATCHES; i++) {
         if (netdev_turbotap_rxq_recv(rxq, &batch, NULL)) {
             break;

@@ -173,6 +173,7 @@ rw_send(struct turbotap_queue *queue, struct turbotap_buf *bufs,
 
 const struct turbotap_io_class turbotap_io_rw = {
     .name = "rw",
+    .recv_is_syscall = true,
     .probe = rw_probe,
     .open = rw_open,
     .close = rw_close,

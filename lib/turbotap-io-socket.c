@@ -349,6 +349,7 @@ socket_send(struct turbotap_queue *queue, struct turbotap_buf *bufs,
 
 const struct turbotap_io_class turbotap_io_socket = {
     .name = "socket",
+    .recv_is_syscall = true,
     .probe = socket_probe,
     .module_version = socket_module_version,
     .open = socket_open,

@@ -85,6 +85,7 @@ void
 turbotap_queue_close(struct turbotap_queue *queue)
 {
     if (queue) {
+        turbotap_idle_leave(queue);
         queue->class->close(queue);
     }
 }
@@ -121,6 +122,11 @@ turbotap_queue_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
         return queue->gone;
     }
 
+    if (queue->class->recv_is_syscall && !turbotap_idle_may_recv(queue)) {
+        turbotap_count(&c->empty_polls, 1);
+        return EAGAIN;
+    }
+
     error = queue->class->recv(queue, bufs, n, n_rx);
     if (!*n_rx) {
         turbotap_count(&c->empty_polls, 1);
@@ -128,10 +134,13 @@ turbotap_queue_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
             error = queue->gone = ENODEV;
         } else if (error && error != EAGAIN) {
             turbotap_count_drop(queue, TURBOTAP_DROP_OTHER);
+        } else if (error && queue->class->recv_is_syscall) {
+            turbotap_idle_empty(queue);
         }
         return error ? error : EAGAIN;
     }
 
+    turbotap_idle_busy(&queue->idle);
     for (unsigned int i = 0; i < *n_rx; i++) {
         bytes += bufs[i].size;
     }
@@ -139,6 +148,12 @@ turbotap_queue_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
     turbotap_count(&c->bytes, bytes);
     turbotap_count(&c->batches, 1);
     return 0;
+}
+
+void
+turbotap_queue_wake(struct turbotap_queue *queue)
+{
+    turbotap_idle_wake(queue);
 }
 
 unsigned int

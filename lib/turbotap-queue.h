@@ -29,6 +29,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "turbotap-idle.h"
+
 /* The most frames that one system call moves.  A caller may pass more. */
 #define TURBOTAP_BURST 32
 
@@ -99,6 +101,7 @@ struct turbotap_queue {
     int gone;                   /* Nonzero: errno value that says that the
                                  * device was deleted.  It never comes back:
                                  * no more system calls are made. */
+    struct turbotap_idle idle;
     struct turbotap_queue_counters counters;
 };
 
@@ -116,6 +119,9 @@ struct turbotap_queue_config {
 struct turbotap_io_class {
     /* As in 'options:io' and 'status:io', e.g. "socket". */
     const char *name;
+
+    /* Does recv() make a system call to find that there is nothing? */
+    bool recv_is_syscall;
 
     /* Finds out whether this class can serve the tap queue 'fd', on this
      * kernel, for this process.  With an 'fd' of -1 leaves out what depends on
@@ -199,8 +205,10 @@ int turbotap_queue_open(const struct turbotap_io_class *class,
 
 /* Each of these is the class function of the same name, with the counters
  * kept.  turbotap_queue_recv() returns 0 only if '*n_rx' is nonzero, ENODEV
- * once the device was deleted.  turbotap_queue_send() returns the number of
- * frames that went. */
+ * once the device was deleted.  It may return EAGAIN although a frame has come
+ * since the thread last went round its queues; the next call then finds it, or
+ * this one after turbotap_queue_wake().  turbotap_queue_send() returns the
+ * number of frames that went. */
 void turbotap_queue_close(struct turbotap_queue *);
 int turbotap_queue_poll_fd(const struct turbotap_queue *);
 unsigned int turbotap_queue_fill(struct turbotap_queue *,
@@ -208,6 +216,7 @@ unsigned int turbotap_queue_fill(struct turbotap_queue *,
 unsigned int turbotap_queue_room(const struct turbotap_queue *);
 int turbotap_queue_recv(struct turbotap_queue *, struct turbotap_buf *,
                         unsigned int n, unsigned int *n_rx);
+void turbotap_queue_wake(struct turbotap_queue *);
 unsigned int turbotap_queue_reclaim(struct turbotap_queue *,
                                     struct turbotap_buf *, unsigned int n);
 unsigned int turbotap_queue_send(struct turbotap_queue *,

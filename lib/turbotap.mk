@@ -10,6 +10,8 @@
 turbotap_sources = \
 	lib/turbotap-dev.c \
 	lib/turbotap-dev.h \
+	lib/turbotap-idle.c \
+	lib/turbotap-idle.h \
 	lib/turbotap-io-rw.c \
 	lib/turbotap-io-socket.c \
 	lib/turbotap-link.c \

@@ -7,6 +7,7 @@
 
 unit_tests = \
 	tests/unit/test-dev \
+	tests/unit/test-idle \
 	tests/unit/test-link \
 	tests/unit/test-queue
 if HAVE_LIBURING
@@ -25,6 +26,7 @@ unit_test_host = \
 	tests/unit/host.h
 
 tests_unit_test_dev_SOURCES = tests/unit/test-dev.c $(unit_test_host)
+tests_unit_test_idle_SOURCES = tests/unit/test-idle.c $(unit_test_host)
 tests_unit_test_link_SOURCES = tests/unit/test-link.c $(unit_test_host)
 tests_unit_test_queue_SOURCES = tests/unit/test-queue.c $(unit_test_host)
 tests_unit_test_uring_SOURCES = tests/unit/test-uring.c $(unit_test_host)
