@@ -70,8 +70,8 @@ static int turbotap_sendmsg(struct socket *sock, struct msghdr *m, size_t len)
 {
 	struct socket *tun_sock = turbotap_sk(sock)->tun_sock;
 	const unsigned int flags = m->msg_flags;
+	const size_t count = iov_iter_count(&m->msg_iter);
 	void *const control = m->msg_control;
-	struct iov_iter iter;
 	int ret;
 
 	if (unlikely(flags & ~TURBOTAP_SEND_FLAGS || m->msg_controllen))
@@ -88,17 +88,20 @@ static int turbotap_sendmsg(struct socket *sock, struct msghdr *m, size_t len)
 	/*
 	 * tun is cheaper when it may not block: it builds the skb around the
 	 * frame.  Only a queue whose send buffer is limited (TUNSETSNDBUF)
-	 * can say EAGAIN, after it has consumed the virtio-net header.
+	 * can say EAGAIN, after it has consumed the virtio-net header: give
+	 * that back to who tries again, here or, with the same message, in
+	 * io_uring.
 	 */
-	if (!(flags & MSG_DONTWAIT))
-		iter = m->msg_iter;
 	m->msg_control = NULL;
 	m->msg_flags = MSG_DONTWAIT;
 	ret = tun_sock->ops->sendmsg(tun_sock, m, len);
-	if (unlikely(ret == -EAGAIN && !(flags & MSG_DONTWAIT))) {
-		m->msg_iter = iter;
-		m->msg_flags = 0;
-		ret = tun_sock->ops->sendmsg(tun_sock, m, len);
+	if (unlikely(ret == -EAGAIN)) {
+		iov_iter_revert(&m->msg_iter,
+				count - iov_iter_count(&m->msg_iter));
+		if (!(flags & MSG_DONTWAIT)) {
+			m->msg_flags = 0;
+			ret = tun_sock->ops->sendmsg(tun_sock, m, len);
+		}
 	}
 	m->msg_flags = flags;
 	m->msg_control = control;

@@ -251,20 +251,6 @@ test_wrong_descriptors(void)
     }
 }
 
-/* What the module's sockets hold, by which a leak would show. */
-static int
-references(void)
-{
-    FILE *file = fopen("/sys/module/turbotap/refcnt", "re");
-    int n = -1;
-
-    if (!file || fscanf(file, "%d", &n) != 1) {
-        bail("/sys/module/turbotap/refcnt");
-    }
-    fclose(file);
-    return n;
-}
-
 static int
 out_of_files(void *control_)
 {

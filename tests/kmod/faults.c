@@ -65,19 +65,6 @@ poll_socket(void)
     return poll(&pfd, 1, 0) >= 0 ? 0 : -1;
 }
 
-static int
-references(void)
-{
-    FILE *file = fopen("/sys/module/turbotap/refcnt", "re");
-    int n = -1;
-
-    if (!file || fscanf(file, "%d", &n) != 1) {
-        bail("/sys/module/turbotap/refcnt");
-    }
-    fclose(file);
-    return n;
-}
-
 /* Fails the first allocation of 'call', then the second, and so on, until it
  * makes no more.  'fallible' says whether the call must fail at all. */
 static void

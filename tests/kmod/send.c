@@ -238,7 +238,7 @@ test_vnet_header(void)
     close(q);
 }
 
-/* A queue whose send buffer is limited to one frame, which GRO holds back. */
+/* A caller who waits for room in the send buffer. */
 struct blocked {
     int fd;
     volatile pid_t tid;
@@ -268,44 +268,18 @@ on_signal(int signal)
 static void
 test_blocking(void)
 {
-    enum { H = sizeof(struct virtio_net_hdr), SIZE = H + 14 + 40 + 100 };
+    enum { H = sizeof(struct virtio_net_hdr), SIZE = HELD_LEN };
     const char *tap = "txb0";
-    int q = tap_queue(tap, IFF_NAPI | IFF_VNET_HDR);
+    int q = limited_queue(tap);
     int s = must(turbotap_socket(q, 0));
     struct sigaction action = { .sa_handler = on_signal };
-    uint8_t frame[SIZE], got[SIZE + 1], *ip = frame + H + ETH_LEN;
+    uint8_t frame[SIZE], got[SIZE + 1];
     struct pollfd pfd = { .fd = s, .events = POLLOUT };
     struct blocked b = { .fd = s, .data = frame, .size = SIZE };
     pthread_t thread;
-    int sndbuf = 512, raw;
+    int raw = host_socket(tap, ETH_P_IP);
 
-    write_file("/sys/class/net/txb0/gro_flush_timeout", "2000000000");
-    write_file("/sys/class/net/txb0/napi_defer_hard_irqs", "1000");
-    link_set(tap, true);
-    raw = host_socket(tap, ETH_P_IP);
-    must(ioctl(q, TUNSETSNDBUF, &sndbuf));
-
-    /* GRO only holds TCP, with data and a checksum that it need not check. */
-    make_frame(frame + H, SIZE - H, 3);
-    memset(frame, 0, H);
-    *(struct virtio_net_hdr *) frame = (struct virtio_net_hdr) {
-        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-        .csum_start = ETH_LEN + 20,
-        .csum_offset = 16,
-    };
-    frame[H + 12] = 8;
-    frame[H + 13] = 0;
-    memset(ip, 0, 40);
-    ip[0] = 0x45;
-    ip[3] = 140;
-    ip[6] = 0x40;
-    ip[8] = 64;
-    ip[9] = IPPROTO_TCP;
-    ip[10] = 0x3a;      /* Checksum of this header. */
-    ip[11] = 0x6d;
-    ip[32] = 0x50;
-    ip[33] = 0x10;
-
+    make_held_frame(frame);
     is(send(s, frame, SIZE, MSG_DONTWAIT), SIZE, "a frame fills the buffer");
     fails(recv(raw, got, sizeof got, MSG_DONTWAIT), EAGAIN, "and stays there");
     fails(send(s, frame, SIZE, MSG_DONTWAIT), EAGAIN, "the next must wait");

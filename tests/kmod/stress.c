@@ -220,19 +220,6 @@ close_all(void)
     }
 }
 
-static int
-references(void)
-{
-    FILE *file = fopen("/sys/module/turbotap/refcnt", "re");
-    int n = -1;
-
-    if (!file || fscanf(file, "%d", &n) != 1) {
-        bail("/sys/module/turbotap/refcnt");
-    }
-    fclose(file);
-    return n;
-}
-
 int
 main(int argc, char *argv[])
 {

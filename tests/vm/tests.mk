@@ -20,6 +20,8 @@ all: $(programs)
 
 $(out)/%: $(top)/tests/kmod/%.c $(headers)
 	@mkdir -p $(out)
-	$(CC) $(CFLAGS) -I$(top)/kmod/uapi -static -o $@ $<
+	$(CC) $(CFLAGS) -I$(top)/kmod/uapi -static -o $@ $< $(LDLIBS)
+
+$(out)/uring: LDLIBS := -luring
 
 .PHONY: all
