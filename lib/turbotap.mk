@@ -18,7 +18,9 @@ turbotap_sources = \
 	lib/turbotap-link.h \
 	lib/turbotap-queue.c \
 	lib/turbotap-queue.h \
-	lib/turbotap-util.h
+	lib/turbotap-util.h \
+	lib/turbotap-vnet.c \
+	lib/turbotap-vnet.h
 if HAVE_LIBURING
 turbotap_sources += lib/turbotap-io-uring.c
 endif

@@ -9,7 +9,8 @@ unit_tests = \
 	tests/unit/test-dev \
 	tests/unit/test-idle \
 	tests/unit/test-link \
-	tests/unit/test-queue
+	tests/unit/test-queue \
+	tests/unit/test-vnet
 if HAVE_LIBURING
 unit_tests += \
 	tests/unit/test-uring \
@@ -29,6 +30,7 @@ tests_unit_test_dev_SOURCES = tests/unit/test-dev.c $(unit_test_host)
 tests_unit_test_idle_SOURCES = tests/unit/test-idle.c $(unit_test_host)
 tests_unit_test_link_SOURCES = tests/unit/test-link.c $(unit_test_host)
 tests_unit_test_queue_SOURCES = tests/unit/test-queue.c $(unit_test_host)
+tests_unit_test_vnet_SOURCES = tests/unit/test-vnet.c
 tests_unit_test_uring_SOURCES = tests/unit/test-uring.c $(unit_test_host)
 tests_unit_test_uring_soak_SOURCES = \
 	tests/unit/test-uring-soak.c \

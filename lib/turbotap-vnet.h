@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* The virtio-net header, by which the two sides of a tap tell each other what
+ * is left to be done to a frame: a checksum to be completed, a large TCP
+ * segment to be cut into small ones.
+ *
+ * Pure functions on octets: they allocate, keep and call nothing, and look at
+ * nothing outside of what they are given.  What they parse comes from the host
+ * and is never trusted.  They must not know devices, queues, or Open vSwitch.
+ *
+ * The header is struct virtio_net_hdr_v1 of linux/virtio_net.h: 12 octets, of
+ * which tun neither reads nor writes the last two (num_buffers).  Its fields
+ * are little-endian, as in virtio 1.0, on hosts of any kind:
+ * turbotap_dev_set_vnet_hdr_size() asks tun for that (TUNSETVNETLE).
+ *
+ * Offsets are in octets from the first one of the Ethernet header. */
+
+#ifndef TURBOTAP_VNET_H
+#define TURBOTAP_VNET_H 1
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Size of the header, in octets. */
+#define TURBOTAP_VNET_HDR_LEN 12
+
+/* The longest frame that a host sends to be segmented, in octets: the longest
+ * IP packet, in Ethernet with two VLAN tags. */
+#define TURBOTAP_VNET_MAX_FRAME (14 + 2 * 4 + 65535)
+
+/* What is known about a frame that was received. */
+struct turbotap_vnet_rx {
+    bool csum_good;             /* The transport checksum was verified. */
+    bool csum_partial;          /* The checksum at 'csum_start' +
+                                 * 'csum_offset' is to be completed over all
+                                 * from 'csum_start' on. */
+    bool ipv6;                  /* IPv6 if true, IPv4 if false, if 'proto'. */
+    uint8_t proto;              /* Whose checksum that is: IPPROTO_TCP,
+                                 * IPPROTO_UDP, IPPROTO_SCTP, in IP in
+                                 * Ethernet with at most one VLAN tag; 0 if it
+                                 * is another one. */
+    uint16_t csum_start;
+    uint16_t csum_offset;       /* From 'csum_start'. */
+    uint16_t seg_size;          /* Nonzero: TCP, to be cut into segments of so
+                                 * many octets of payload. */
+};
+
+/* What is to be done to a frame that is sent. */
+struct turbotap_vnet_tx {
+    uint16_t l3_ofs;            /* The IP header. */
+    uint16_t l4_ofs;            /* The transport header. */
+    uint8_t proto;              /* IPPROTO_TCP or IPPROTO_UDP: its checksum is
+                                 * to be completed. */
+    uint16_t mtu;               /* Nonzero: TCP, to be cut into segments in IP
+                                 * packets of at most so many octets. */
+    uint16_t seg_size;          /* And of so many octets of payload, if
+                                 * nonzero. */
+};
+
+/* Returns true if the header at 'hdr' asks for nothing and says nothing. */
+static inline bool
+turbotap_vnet_is_plain(const void *hdr)
+{
+    const uint8_t *h = hdr;
+
+    return !(h[0] | h[1]);      /* flags, gso_type. */
+}
+
+/* Stores in '*rx' what the header at 'hdr' says about the 'size' octets at
+ * 'frame', at least an Ethernet header.  Returns 0, or EINVAL if it says what
+ * is not true of the frame, or what nobody agreed to. */
+int turbotap_vnet_parse(const void *hdr, const void *frame, size_t size,
+                        struct turbotap_vnet_rx *rx);
+
+/* Completes the checksum of the 'size' octets at 'frame', of which
+ * turbotap_vnet_parse() said '*rx', in software. */
+void turbotap_vnet_complete(void *frame, size_t size,
+                            const struct turbotap_vnet_rx *rx);
+
+/* Writes to 'hdr' a header that asks for nothing. */
+void turbotap_vnet_write_plain(void *hdr);
+
+/* Writes to 'hdr' the header that asks for '*tx' to be done to the 'size'
+ * octets at 'frame', and the sum of the pseudo header into the frame's
+ * checksum, whatever was there.  Returns 0, or EINVAL if the frame is not of
+ * that kind. */
+int turbotap_vnet_write(void *hdr, void *frame, size_t size,
+                        const struct turbotap_vnet_tx *tx);
+
+#endif /* turbotap-vnet.h */

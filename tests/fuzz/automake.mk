@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Copyright (c) 2026 The turbotap authors.
+#
+# The fuzzers, each tests/fuzz/fuzz-NAME.c with its corpus in corpus-NAME/.
+# make check runs them for some seconds, as it runs the unit tests; make fuzz
+# runs them under libFuzzer, which needs clang.
+
+FUZZ_SECONDS = 300
+
+unit_tests += tests/fuzz/fuzz-vnet
+
+tests_fuzz_fuzz_vnet_SOURCES = \
+	tests/fuzz/fuzz-vnet.c \
+	tests/fuzz/fuzz.h \
+	tests/fuzz/standalone.c
+tests_fuzz_fuzz_vnet_CPPFLAGS = $(AM_CPPFLAGS) \
+	-DCORPUS='"$(abs_top_srcdir)/tests/fuzz/corpus-vnet"'
+
+# Inputs that add coverage are put beside the corpus, in the build folder.
+fuzz:
+	@mkdir -p tests/fuzz/found-vnet
+	clang -g -O1 -fsanitize=fuzzer,address,undefined \
+	  -fno-sanitize-recover=all -I. $(AM_CPPFLAGS) \
+	  -o tests/fuzz/libfuzzer-vnet $(top_srcdir)/tests/fuzz/fuzz-vnet.c \
+	  $(top_srcdir)/lib/turbotap-vnet.c
+	tests/fuzz/libfuzzer-vnet -max_total_time=$(FUZZ_SECONDS) \
+	  -print_final_stats=1 tests/fuzz/found-vnet \
+	  $(top_srcdir)/tests/fuzz/corpus-vnet
+
+.PHONY: fuzz
