@@ -28,6 +28,10 @@
 #define TUN_PATH "/dev/net/tun"
 #define OWN_NETNS_PATH "/proc/thread-self/ns/net"
 
+/* How often to try to add a queue to a device that is renamed or moved to
+ * another network namespace each time. */
+#define MAX_TRIES 10
+
 struct turbotap_dev {
     bool vnet_hdr;              /* Opened with IFF_VNET_HDR. */
     bool created;               /* By turbotap_dev_open(), not adopted. */
@@ -144,45 +148,86 @@ turbotap_dev_set_persist(struct turbotap_dev *dev, bool persist)
     return ioctl(dev->rxq_fds[0], TUNSETPERSIST, persist) < 0 ? errno : 0;
 }
 
-int
-turbotap_dev_get_name(const struct turbotap_dev *dev, char *name)
+/* Stores the name of the device of queue 'fd' in 'name'.  Returns 0 or a
+ * positive errno value. */
+static int
+get_name(int fd, char name[IFNAMSIZ])
 {
     struct ifreq ifr;
 
     memset(&ifr, 0, sizeof ifr);
-    if (ioctl(dev->rxq_fds[0], TUNGETIFF, &ifr) < 0) {
+    if (ioctl(fd, TUNGETIFF, &ifr) < 0) {
         return errno;
     }
     memcpy(name, ifr.ifr_name, IFNAMSIZ);
     return 0;
 }
 
-/* Opens the network namespace that 'dev' is in now and stores the descriptor
- * in '*fdp'; stores in '*here' whether it is this thread's.  Returns 0 or a
- * positive errno value. */
-static int
-open_netns(const struct turbotap_dev *dev, int *fdp, bool *here)
+int
+turbotap_dev_get_name(const struct turbotap_dev *dev, char *name)
 {
-    struct stat ours, its;
+    return get_name(dev->rxq_fds[0], name);
+}
+
+/* Where a device is now. */
+struct place {
+    char name[IFNAMSIZ];
+    int netns;                  /* Descriptor of its network namespace. */
+    struct stat id;             /* Of the same. */
+};
+
+/* Finds out where the device of queue 'fd' is, to be closed with
+ * close_place().  Returns 0 or a positive errno value. */
+static int
+open_place(int fd, struct place *place)
+{
     int error;
 
-    *fdp = ioctl(dev->rxq_fds[0], TUNGETDEVNETNS);
-    if (*fdp < 0) {
+    place->netns = ioctl(fd, TUNGETDEVNETNS);
+    if (place->netns < 0) {
         return errno;
     }
-    if (fstat(*fdp, &its) || stat(OWN_NETNS_PATH, &ours)) {
-        error = errno;
-        close(*fdp);
+    error = fstat(place->netns, &place->id) ? errno : get_name(fd, place->name);
+    if (error) {
+        close(place->netns);
+    }
+    return error;
+}
+
+static void
+close_place(const struct place *place)
+{
+    close(place->netns);
+}
+
+static bool
+is_same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Returns 0 if the device of queue 'fd' is at 'place', EAGAIN if it is
+ * elsewhere, or another positive errno value. */
+static int
+check_place(int fd, const struct place *place)
+{
+    struct place now;
+    bool same;
+    int error;
+
+    error = open_place(fd, &now);
+    if (error) {
         return error;
     }
-    *here = its.st_dev == ours.st_dev && its.st_ino == ours.st_ino;
-    return 0;
+    same = (!strcmp(now.name, place->name)
+            && is_same_file(&now.id, &place->id));
+    close_place(&now);
+    return same ? 0 : EAGAIN;
 }
 
 /* What attach_in_netns() is to do, and what became of it. */
 struct attachment {
-    int netns;
-    const char *name;
+    const struct place *place;
     short int flags;
     int fd;
     int error;
@@ -195,10 +240,35 @@ attach_in_netns(void *attachment_)
 {
     struct attachment *a = attachment_;
 
-    a->error = (setns(a->netns, CLONE_NEWNET)
+    a->error = (setns(a->place->netns, CLONE_NEWNET)
                 ? errno
-                : attach_by_name(a->name, a->flags, &a->fd));
+                : attach_by_name(a->place->name, a->flags, &a->fd));
     return NULL;
+}
+
+/* Opens a descriptor of the device at 'place', with TUNSETIFF flags 'flags',
+ * and stores it in '*fdp'.  Returns 0 or a positive errno value. */
+static int
+attach_at(const struct place *place, short int flags, int *fdp)
+{
+    struct attachment a = { .place = place, .flags = flags };
+    struct stat ours;
+    pthread_t thread;
+    int error;
+
+    if (stat(OWN_NETNS_PATH, &ours)) {
+        return errno;
+    }
+    if (is_same_file(&ours, &place->id)) {
+        return attach_by_name(place->name, flags, fdp);
+    }
+    error = pthread_create(&thread, NULL, attach_in_netns, &a);
+    if (error) {
+        return error;
+    }
+    pthread_join(thread, NULL);
+    *fdp = a.fd;
+    return a.error;
 }
 
 /* Opens one more descriptor of 'dev', attached, and stores it in '*fdp'.
@@ -209,54 +279,34 @@ attach_in_netns(void *attachment_)
 static int
 add_queue(const struct turbotap_dev *dev, int *fdp)
 {
-    struct attachment a = {
-        .flags = dev->vnet_hdr ? IFF_VNET_HDR : 0,
-    };
-    char before[IFNAMSIZ], after[IFNAMSIZ];
-    pthread_t thread;
-    bool here = false;
-    int error;
+    int error = EAGAIN;
 
     if (dev->n_rxq + dev->n_txq >= TURBOTAP_MAX_FDS) {
         return E2BIG;
     }
-    error = turbotap_dev_get_name(dev, before);
-    if (error) {
-        return error;
-    }
-    error = open_netns(dev, &a.netns, &here);
-    if (error) {
-        return error;
-    }
+    for (int i = 0; i < MAX_TRIES && error == EAGAIN; i++) {
+        struct place place;
 
-    a.name = before;
-    if (here) {
-        a.error = attach_by_name(before, a.flags, &a.fd);
-    } else {
-        error = pthread_create(&thread, NULL, attach_in_netns, &a);
-        if (!error) {
-            pthread_join(thread, NULL);
-        } else {
-            a.error = error;
+        error = open_place(dev->rxq_fds[0], &place);
+        if (error) {
+            break;
         }
+        error = attach_at(&place, dev->vnet_hdr ? IFF_VNET_HDR : 0, fdp);
+        if (!error) {
+            /* Renamed, moved or deleted meanwhile?  Then what got attached may
+             * be another device, a new one even, which goes with the
+             * descriptor. */
+            error = check_place(dev->rxq_fds[0], &place);
+            if (!error) {
+                error = check_place(*fdp, &place);
+            }
+            if (error) {
+                close(*fdp);
+            }
+        }
+        close_place(&place);
     }
-    close(a.netns);
-    if (a.error) {
-        return a.error;
-    }
-
-    /* Renamed, deleted or moved meanwhile?  Then what got attached may be
-     * another device, a new one even, which goes with the descriptor. */
-    error = turbotap_dev_get_name(dev, after);
-    if (!error && strcmp(before, after)) {
-        error = EAGAIN;
-    }
-    if (error) {
-        close(a.fd);
-        return error;
-    }
-    *fdp = a.fd;
-    return 0;
+    return error;
 }
 
 /* Opens one more descriptor of 'dev', detached, and stores it in '*fdp'.

@@ -48,6 +48,7 @@ void host_set_mtu(const char *name, int mtu);
 void host_rename(const char *name, const char *new_name);
 void host_delete(const char *name);
 void host_move(const char *name, int netns_fd);
+bool host_try_move(const char *name, int netns_fd); /* False: name in use. */
 void host_add_veth(const char *name, const char *peer);
 void host_add_bridge(const char *name);
 void host_set_bridge(const char *name, const char *bridge); /* Null: none. */

@@ -21,6 +21,7 @@
 #include <netinet/ip.h>
 #include <netinet/udp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -332,6 +333,78 @@ test_moved(void **state)
     assert_int_equal(setns(ours, CLONE_NEWNET), 0);
     close(ours);
     close(away);
+}
+
+/* Moves TAP, which is in the namespace 'ours', to 'away' and back a few
+ * times. */
+struct mover {
+    int ours, away;
+};
+
+static void *
+move_about(void *mover_)
+{
+    const struct mover *m = mover_;
+
+    for (int i = 0; i < 5; i++) {
+        /* For a moment, a new device may have the name over there. */
+        while (!host_try_move(TAP, m->away)) {
+            continue;
+        }
+        assert_int_equal(setns(m->away, CLONE_NEWNET), 0);
+        while (!host_try_move(TAP, m->ours)) {
+            continue;
+        }
+        assert_int_equal(setns(m->ours, CLONE_NEWNET), 0);
+    }
+    return NULL;
+}
+
+/* Stores the MAC address of the device of queue 'fd', which no other device
+ * has, in 'mac'. */
+static void
+get_mac(int fd, uint8_t mac[6])
+{
+    struct ifreq ifr;
+
+    memset(&ifr, 0, sizeof ifr);
+    assert_int_equal(ioctl(fd, SIOCGIFHWADDR, &ifr), 0);
+    memcpy(mac, ifr.ifr_hwaddr.sa_data, 6);
+}
+
+/* A queue that is added while the device moves is not another device's. */
+static void
+test_moves_meanwhile(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t mac[6], added_mac[6];
+    struct mover m;
+    int n_added = 0;
+
+    get_mac(turbotap_dev_rxq_fd(f->dev, 0), mac);
+    m.ours = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    m.away = host_open_other_namespace();
+    for (int i = 0; i < 20; i++) {
+        pthread_t thread;
+
+        assert_int_equal(pthread_create(&thread, NULL, move_about, &m), 0);
+        for (int j = 0; j < 100; j++) {
+            int error = turbotap_dev_set_n_rxq(f->dev, 2);
+
+            if (error) {
+                assert_int_equal(error, EAGAIN);
+            } else {
+                get_mac(turbotap_dev_rxq_fd(f->dev, 1), added_mac);
+                assert_memory_equal(added_mac, mac, sizeof mac);
+                assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 1), 0);
+                n_added++;
+            }
+        }
+        pthread_join(thread, NULL);
+    }
+    assert_true(n_added > 0);
+    close(m.ours);
+    close(m.away);
 }
 
 static void
@@ -653,6 +726,7 @@ main(void)
         TEST(test_two_openers),
         TEST(test_rename),
         TEST(test_moved),
+        TEST(test_moves_meanwhile),
         TEST(test_deleted),
         TEST(test_no_permission),
         TEST(test_n_rxq),
