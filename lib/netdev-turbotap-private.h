@@ -16,6 +16,7 @@
 #ifndef NETDEV_TURBOTAP_PRIVATE_H
 #define NETDEV_TURBOTAP_PRIVATE_H 1
 
+#include "dpif-netdev.h"
 #include "netdev-linux-private.h"
 #include "netdev-provider.h"
 #include "netdev-turbotap.h"
@@ -24,6 +25,7 @@
 #include "turbotap-dev.h"
 #include "turbotap-link.h"
 #include "turbotap-queue.h"
+#include "turbotap-vnet.h"
 #include "util.h"
 
 /* A transmit queue.  Padded, since each belongs to another thread. */
@@ -104,6 +106,15 @@ void netdev_turbotap_trim_rxqs(struct netdev_turbotap *, unsigned int n);
 void netdev_turbotap_trim_txqs(struct netdev_turbotap *, unsigned int n);
 
 /* netdev-turbotap-packet.c. */
+
+/* Room before the data of a packet, in octets: what Open vSwitch wants, and a
+ * virtio-net header. */
+#define NETDEV_TURBOTAP_HEADROOM (DP_NETDEV_HEADROOM + TURBOTAP_VNET_HDR_LEN)
+
+/* How many packets that can take the largest frames a receive queue has, and
+ * a thread keeps at most. */
+#define NETDEV_TURBOTAP_N_LARGE 64
+
 void netdev_turbotap_packet_init(void);
 void netdev_turbotap_new_packets(struct dp_packet **, unsigned int n,
                                  uint32_t buf_size);
