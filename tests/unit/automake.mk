@@ -29,7 +29,14 @@ unit_test_host = \
 tests_unit_test_dev_SOURCES = tests/unit/test-dev.c $(unit_test_host)
 tests_unit_test_idle_SOURCES = tests/unit/test-idle.c $(unit_test_host)
 tests_unit_test_link_SOURCES = tests/unit/test-link.c $(unit_test_host)
-tests_unit_test_queue_SOURCES = tests/unit/test-queue.c $(unit_test_host)
+tests_unit_test_queue_SOURCES = \
+	tests/unit/test-queue.c \
+	tests/unit/test-queue.h \
+	tests/unit/test-queue-device.c \
+	tests/unit/test-queue-fixture.c \
+	tests/unit/test-queue-rx.c \
+	tests/unit/test-queue-tx.c \
+	$(unit_test_host)
 tests_unit_test_vnet_SOURCES = tests/unit/test-vnet.c
 tests_unit_test_uring_SOURCES = tests/unit/test-uring.c $(unit_test_host)
 tests_unit_test_uring_soak_SOURCES = \
