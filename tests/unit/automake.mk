@@ -38,7 +38,14 @@ tests_unit_test_queue_SOURCES = \
 	tests/unit/test-queue-tx.c \
 	$(unit_test_host)
 tests_unit_test_vnet_SOURCES = tests/unit/test-vnet.c
-tests_unit_test_uring_SOURCES = tests/unit/test-uring.c $(unit_test_host)
+tests_unit_test_uring_SOURCES = \
+	tests/unit/test-uring.c \
+	tests/unit/test-uring.h \
+	tests/unit/test-uring-fixture.c \
+	tests/unit/test-uring-probe.c \
+	tests/unit/test-uring-rx.c \
+	tests/unit/test-uring-threads.c \
+	$(unit_test_host)
 tests_unit_test_uring_soak_SOURCES = \
 	tests/unit/test-uring-soak.c \
 	$(unit_test_host)

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* Receiving by io_uring. */
+
+#include <config.h>
+
+#include "test-uring.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+void
+test_empty_poll_makes_no_syscall(void **state)
+{
+    struct fixture f;
+    int status;
+    pid_t pid;
+
+    (void) state;
+
+    pid = fork();
+    assert_true(pid >= 0);
+    if (!pid) {
+        struct turbotap_buf buf;
+        unsigned int n_rx;
+
+        fixture_open(&f);
+        fill_fresh(&f, 32);
+        forbid_syscall(-1, 0);
+        for (int i = 0; i < 1000; i++) {
+            if (turbotap_queue_recv(f.rx, &buf, 1, &n_rx) != EAGAIN) {
+                syscall(SYS_exit_group, 1);
+            }
+        }
+        syscall(SYS_exit_group, 0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+void
+test_one_syscall_reads_many(void **state)
+{
+    struct fixture f;
+    uint64_t before;
+
+    (void) state;
+    fixture_open(&f);
+    fill_fresh(&f, 512);
+    assert_int_equal(turbotap_queue_room(f.rx), 0);
+    before = count_syscalls(f.rx);
+    host_send(&f, 256);
+    recv_all(&f, 256);
+    assert_in_range(count_syscalls(f.rx) - before, 0, 2);
+    recv_none(&f);
+    fixture_close(&f);
+}
+
+void
+test_poll_fd(void **state)
+{
+    struct pollfd pfd = { .events = POLLIN };
+    struct fixture f;
+
+    (void) state;
+    fixture_open(&f);
+    fill_fresh(&f, 32);
+    pfd.fd = turbotap_queue_poll_fd(f.rx);
+    for (int i = 0; i < 100; i++) {
+        recv_none(&f);
+        assert_int_equal(poll(&pfd, 1, 0), 0);
+        host_send(&f, 1);
+        assert_int_equal(poll(&pfd, 1, 5000), 1);
+        recv_all(&f, 1);
+    }
+    fixture_close(&f);
+}
+
+void
+test_buffers_run_out(void **state)
+{
+    struct fixture f;
+    uint64_t before;
+    unsigned int n_rx;
+
+    (void) state;
+    fixture_open(&f);
+
+    /* With no buffer at all. */
+    host_send(&f, 1);
+    recv_none(&f);
+
+    for (int round = 0; round < 50; round++) {
+        struct turbotap_buf bufs[8];
+
+        if (!round) {
+            fill_fresh(&f, 4);
+        }
+        host_send(&f, 9);
+
+        /* Takes the four for which there are buffers, without refilling. */
+        for (unsigned int n = 0; n < 4; n += n_rx) {
+            turbotap_queue_recv(f.rx, bufs + n, 4 - n, &n_rx);
+        }
+        for (int i = 0; i < 4; i++) {
+            const struct frame *frame = bufs[i].data;
+
+            assert_int_equal(frame->seq, f.rx_seq++);
+            bufs[i].size = BUF_SIZE;
+        }
+
+        /* Once the class knows that it has none, that costs nothing. */
+        turbotap_queue_recv(f.rx, bufs + 4, 4, &n_rx);
+        assert_int_equal(n_rx, 0);
+        before = count_syscalls(f.rx);
+        for (int i = 0; i < 100; i++) {
+            recv_none(&f);
+        }
+        assert_int_equal(count_syscalls(f.rx), before);
+
+        /* The others are still there. */
+        assert_int_equal(turbotap_queue_fill(f.rx, bufs, 4), 4);
+        recv_all(&f, round ? 5 : 6);
+    }
+    recv_none(&f);
+    assert_int_equal(reclaim_all(&f), 4);
+    fixture_close(&f);
+}
+
+/* More frames than buffers, more than the completion ring has room for, while
+ * nobody looks: nothing but the tap's own queue may overflow. */
+void
+test_completions_do_not_overflow(void **state)
+{
+    struct fixture f;
+    unsigned int n_rx;
+
+    (void) state;
+    fixture_open(&f);
+    fill_fresh(&f, 512);
+    for (int round = 0; round < 8; round++) {
+        host_send(&f, 900);
+        assert_int_equal(recv_some(&f, 1, &n_rx), 0);
+        recv_all(&f, 899);
+    }
+    recv_none(&f);
+    assert_int_equal(reclaim_all(&f), 512);
+    fixture_close(&f);
+}
+
+void
+test_bad_frames_give_their_buffers_back(void **state)
+{
+    struct turbotap_buf bufs[32];
+    struct fixture f;
+    unsigned int n_rx;
+
+    (void) state;
+    fixture_open(&f);
+    fill_fresh(&f, 16);
+
+    /* One that just fits counts as cut: tun would not say. */
+    for (int i = 0; i < 100; i++) {
+        host_send_size(&f, i % 2 ? BUF_SIZE : BUF_SIZE + 1);
+    }
+    f.rx_seq = f.tx_seq;
+    host_send(&f, 1);
+    recv_all(&f, 1);
+    assert_int_equal(count_drops(f.rx, TURBOTAP_DROP_TRUNCATED), 100);
+    host_send_size(&f, BUF_SIZE - 1);
+    do {
+        turbotap_queue_recv(f.rx, bufs, 32, &n_rx);
+    } while (!n_rx);
+    assert_int_equal(bufs[0].size, BUF_SIZE - 1);
+    assert_int_equal(reclaim_all(&f), 15);
+    turbotap_queue_close(f.rx);
+
+    /* Too short for the header that they should have. */
+    f.rx = open_queue(turbotap_dev_rxq_fd(f.dev, 0), TURBOTAP_RX,
+                      FRAME_SIZE - ETH_HLEN + 1);
+    f.n_mem = 0;
+    fill_fresh(&f, 16);
+    host_send(&f, 100);
+    do {
+        turbotap_queue_recv(f.rx, bufs, 32, &n_rx);
+        assert_int_equal(n_rx, 0);
+    } while (count_drops(f.rx, TURBOTAP_DROP_SHORT) < 100);
+    assert_int_equal(reclaim_all(&f), 16);
+    fixture_close(&f);
+}
+
+void
+test_device_is_deleted(void **state)
+{
+    struct turbotap_buf bufs[4];
+    struct frame frame;
+    struct fixture f;
+    unsigned int n_rx;
+    uint64_t before;
+    int error;
+
+    (void) state;
+    fixture_open(&f);
+    fill_fresh(&f, 64);
+    host_send(&f, 3);
+    recv_all(&f, 3);
+    host_delete(TAP);
+
+    do {
+        error = turbotap_queue_recv(f.rx, bufs, 4, &n_rx);
+        assert_int_equal(n_rx, 0);
+    } while (error == EAGAIN);
+    assert_int_equal(error, ENODEV);
+    before = count_syscalls(f.rx);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(turbotap_queue_recv(f.rx, bufs, 4, &n_rx), ENODEV);
+    }
+    assert_int_equal(count_syscalls(f.rx), before);
+
+    make_frame(&frame, 0);
+    for (int i = 0; i < 4; i++) {
+        bufs[i] = (struct turbotap_buf) { &frame, sizeof frame, 0, NULL };
+    }
+    assert_int_equal(turbotap_queue_send(f.tx, bufs, 4), 0);
+    assert_int_equal(count_drops(f.tx, TURBOTAP_DROP_GONE), 4);
+    assert_int_equal(reclaim_all(&f), 64);
+    fixture_close(&f);
+}
