@@ -35,7 +35,7 @@
 static void
 skip_program(const char *what)
 {
-    printf("SKIP: %s: %s\n", what, strerror(errno));
+    printf("1..0 # SKIP %s: %s\n", what, strerror(errno));
     exit(77);
 }
 

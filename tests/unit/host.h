@@ -25,8 +25,8 @@
 
 /* Moves this process, which must have one thread, into a network namespace of
  * its own, without IPv6 and its unasked-for frames: as root, or else in a user
- * namespace of its own.  Where neither works, says why and exits with 77,
- * which Automake takes for "skipped". */
+ * namespace of its own.  Where neither works, says why, as TAP, and exits with
+ * 77, which stands for "skipped". */
 void host_enter_namespace(void);
 
 /* Opens another network namespace and returns its descriptor. */
