@@ -228,7 +228,7 @@ static struct file *turbotap_sock_file(struct file *tun_file, int file_flags)
 	ts->tun_file = tun_file;
 	ts->tun_sock = tun_sock;
 
-#ifdef SOCK_CUSTOM_SOCKOPT
+#ifdef HAVE_SOCK_CUSTOM_SOCKOPT
 	/* No option would have an effect: do not let sk_setsockopt() say so. */
 	set_bit(SOCK_CUSTOM_SOCKOPT, &sock->flags);
 #endif
