@@ -389,6 +389,7 @@ test_netns(void)
     int s = must(turbotap_socket(q, 0));
     struct pollfd pfd = { .fd = s, .events = POLLIN };
     char byte = 0, path[64];
+    double end = seconds() + 60;
     pid_t child;
 
     must(socketpair(AF_UNIX, SOCK_STREAM, 0, channel));
@@ -408,6 +409,10 @@ test_netns(void)
     is(end_child(child), 0, "which arrives there");
     ok(poll(&pfd, 1, 20000) == 1 && pfd.revents == POLLERR,
        "the namespace goes, and the device with it");
+    /* It is down for a moment before it is gone. */
+    while (send_error(s) == EIO && seconds() < end) {
+        usleep(1000);
+    }
     is(send_error(s), EBADFD, "no sending");
     is(receive_error(s), EBADFD, "no receiving");
     close(q);
