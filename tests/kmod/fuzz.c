@@ -15,17 +15,66 @@
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <linux/filter.h>
+#include <linux/kcov.h>
 
 #define N_THREADS 4
 #define N_FDS 64
 #define ARENA 65536             /* Octets; an unmapped page follows. */
 #define FAILSLAB "/sys/kernel/debug/failslab/"
+#define KCOV "/sys/kernel/debug/kcov"
+#define KCOV_SIZE 4096          /* Words of a thread's trace. */
+#define N_PLACES 4096           /* More than the module has, by far. */
 
 static atomic_bool stop;
 static atomic_ulong calls, successes, injected;
 static _Atomic int fds[N_FDS];  /* -1 where none is open. */
 static uint8_t *arena;
 static bool can_fail;
+
+/* Where in the module a call has been: a hash table of addresses. */
+static _Atomic uint64_t places[N_PLACES];
+static atomic_ulong n_places;
+
+/* Has the kernel write down where the calling thread goes in the code that is
+ * compiled for that: in the module.  Returns NULL if it cannot. */
+static uint64_t *
+trace_start(void)
+{
+    int fd = open(KCOV, O_RDWR | O_CLOEXEC);
+    uint64_t *trace = NULL;
+
+    if (fd >= 0) {
+        must(ioctl(fd, KCOV_INIT_TRACE, KCOV_SIZE));
+        trace = mmap(NULL, KCOV_SIZE * sizeof *trace, PROT_READ | PROT_WRITE,
+                     MAP_SHARED, fd, 0);
+        must(trace == MAP_FAILED ? -1 : 0);
+        must(ioctl(fd, KCOV_ENABLE, KCOV_TRACE_PC));
+        close(fd);              /* The mapping keeps it. */
+    }
+    return trace;
+}
+
+/* Adds to 'places' what is in 'trace', and empties that. */
+static void
+trace_take(uint64_t *trace)
+{
+    uint64_t n = trace ? trace[0] : 0;
+
+    for (uint64_t i = 1; i <= n && i < KCOV_SIZE; i++) {
+        uint64_t none = 0, place = trace[i];
+        size_t j = (place ^ place >> 12) % N_PLACES;
+
+        while (!atomic_compare_exchange_strong(&places[j], &none, place)
+               && none != place) {
+            none = 0;
+            j = (j + 1) % N_PLACES;
+        }
+        n_places += !none;
+    }
+    if (n) {
+        trace[0] = 0;
+    }
+}
 
 /* Random numbers: splitmix64, so that a run can be repeated anywhere. */
 static uint64_t
@@ -161,7 +210,9 @@ call_socket(uint64_t *r)
     int fd = open("/dev/net/turbotap", O_RDWR | O_CLOEXEC);
     int result = ioctl(fd, TURBOTAP_SOCKET, &request);
 
-    close(fd);
+    if (fd >= 0) {
+        close(fd);
+    }
     return keep(r, result);
 }
 
@@ -315,11 +366,12 @@ call_other(uint64_t *r)
     int fd = any_fd(r);
     struct sockaddr *address = any_pointer(r);
     socklen_t length = draw(r) % 140;
+    char name[64];
     int pipes[2];
     long result;
     void *map;
 
-    switch (draw(r) % 10) {
+    switch (draw(r) % 11) {
     case 0:
         return bind(fd, address, length);
     case 1:
@@ -339,6 +391,14 @@ call_other(uint64_t *r)
         return keep(r, accept(fd, NULL, NULL));
     case 8:
         return sendfile(fd, any_fd(r), NULL, draw(r) % 5000);
+    case 9:
+        snprintf(name, sizeof name, "/proc/thread-self/fdinfo/%d", fd);
+        fd = open(name, O_RDONLY | O_CLOEXEC);
+        result = read(fd, name, sizeof name);
+        if (fd >= 0) {
+            close(fd);
+        }
+        return result;
     default:
         if (pipe2(pipes, O_CLOEXEC | O_NONBLOCK)) {
             return -1;
@@ -404,6 +464,7 @@ worker(void *seed)
     uint64_t random = (uintptr_t) seed;
     int fail_nth = can_fail ? open("/proc/thread-self/fail-nth",
                                    O_WRONLY | O_CLOEXEC) : -1;
+    uint64_t *trace = trace_start();
 
     while (!stop) {
         int pick = draw(&random) % 127, i = 0;
@@ -422,6 +483,7 @@ worker(void *seed)
         if (inject && pwrite(fail_nth, "0", 1, 0) < 0) {
             injected--;
         }
+        trace_take(trace);
         calls++;
         successes += result >= 0;
     }
@@ -479,7 +541,8 @@ main(int argc, char *argv[])
         if (seconds() - said >= 10) {
             said = seconds();
             printf("# %.0f s: %lu calls, %lu successful, %lu with a failing "
-                   "allocation\n", said - start, calls, successes, injected);
+                   "allocation, %lu places in the module\n", said - start,
+                   calls, successes, injected, n_places);
             fflush(stdout);
         }
     }
@@ -498,6 +561,11 @@ main(int argc, char *argv[])
     ok(successes > 0, "%lu calls, %lu successful, %lu with a failing "
        "allocation, in %.0f s, seed %llu", calls, successes, injected,
        seconds() - start, (unsigned long long) seed);
+    if (access(KCOV, F_OK)) {
+        skip("where it has been", "this kernel has no KCOV");
+    } else {
+        ok(n_places > 0, "it has been at %lu places in the module", n_places);
+    }
     ok(!if_nametoindex("fuzz0") && !if_nametoindex("fuzz1")
        && !if_nametoindex("fuzz2"), "no device is left");
     return done();

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/utsname.h>
+#include <sys/xattr.h>
 
 #define LEN 64
 
@@ -526,6 +527,39 @@ test_user_namespace(void)
     must(chmod("/dev/net/tun", st.st_mode & 0777));
 }
 
+/* Puts the label that Smack has for what 'fd' receives into 'label'. */
+static void
+get_label(int fd, char label[64])
+{
+    ssize_t n = fgetxattr(fd, "security.SMACK64IPIN", label, 63);
+
+    label[n < 0 ? 0 : n] = '\0';
+}
+
+/* A socket is labelled as the queue it is for, whoever makes it. */
+static void
+test_label(void)
+{
+    static const char current[] = "/proc/thread-self/attr/smack/current";
+    char ours[64], theirs[64];
+    int q, s;
+
+    if (access(current, F_OK)) {
+        skip("its security label", "this kernel has no Smack");
+        return;
+    }
+    get_label(sock, ours);
+    write_file(current, "Other");
+    q = must(open("/dev/net/tun", O_RDWR | O_CLOEXEC));
+    write_file(current, ours);
+    s = must(turbotap_socket(q, 0));
+    get_label(s, theirs);
+    ok(ours[0] && !strcmp(theirs, "Other"),
+       "its label is that of the queue, \"%s\", not ours, \"%s\"", theirs, ours);
+    close(s);
+    close(q);
+}
+
 int
 main(void)
 {
@@ -544,5 +578,6 @@ main(void)
     test_vhost();
     test_compat();
     test_user_namespace();
+    test_label();
     return done();
 }

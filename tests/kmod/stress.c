@@ -41,17 +41,29 @@ any_socket(unsigned int *random)
 }
 
 static int
-open_queue(void)
+n_sockets(void)
+{
+    int n = 0;
+
+    for (int i = 0; i < N_QUEUES * N_SOCKETS; i++) {
+        n += sockets[i / N_SOCKETS][i % N_SOCKETS] >= 0;
+    }
+    return n;
+}
+
+/* Makes 'fd' a queue of the device.  Returns false if it is one already. */
+static bool
+attach_queue(int fd)
 {
     struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE };
-    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    struct pollfd pfd = { .fd = fd };
 
-    strcpy(ifr.ifr_name, name);
-    if (fd >= 0 && ioctl(fd, TUNSETIFF, &ifr)) {
-        close(fd);
-        fd = -1;
+    /* TUNSETIFF would know, but waits for others who change devices. */
+    if (poll(&pfd, 1, 0) != 1 || !(pfd.revents & POLLERR)) {
+        return false;
     }
-    return fd;
+    strcpy(ifr.ifr_name, name);
+    return !ioctl(fd, TUNSETIFF, &ifr);
 }
 
 /* Puts 'fd' where none is; closes it if there is one by now. */
@@ -95,12 +107,14 @@ open_host(int host)
 /* Does one piece of 'work'; returns whether it came to something. */
 static bool
 do_work(enum work work, unsigned int *random, struct batch *batch, int epoll,
-        int *host)
+        int *host, bool *closing)
 {
     int n = 1 + rand_r(random) % MAX_BATCH, fd = any_socket(random), i, j;
     struct pollfd pfds[N_QUEUES * N_SOCKETS];
     struct epoll_event event = { .events = EPOLLIN | EPOLLOUT };
     uint8_t frame[LEN];
+    double start;
+    bool done;
 
     switch (work) {
     case SEND:
@@ -134,21 +148,37 @@ do_work(enum work work, unsigned int *random, struct batch *batch, int epoll,
         return epoll_wait(epoll, &event, 1, rand_r(random) % 10) > 0;
 
     case CLOSE:
+        usleep(1000);
+        /* Where opening is slow, the others would have nothing to do if this
+         * closed one at a time. */
+        if (n_sockets() >= N_QUEUES * N_SOCKETS / 2) {
+            *closing = true;
+        } else if (!n_sockets() || rand_r(random) % 8 == 0) {
+            *closing = false;
+        }
+        if (!*closing) {
+            return false;
+        }
         i = rand_r(random) % N_QUEUES;
         j = rand_r(random) % (N_SOCKETS + 1);
         fd = atomic_exchange(j == N_SOCKETS ? &queues[i] : &sockets[i][j], -1);
-        usleep(1000);
         return fd >= 0 && !close(fd);
 
     case OPEN:
         i = rand_r(random) % N_QUEUES;
         if (queues[i] < 0) {
-            put(&queues[i], open_queue());
+            put(&queues[i], open("/dev/net/tun",
+                                 O_RDWR | O_CLOEXEC | O_NONBLOCK));
+        }
+        if (attach_queue(queues[i])) {
             link_up(true);
         }
-        j = rand_r(random) % N_SOCKETS;
-        fd = turbotap_socket(queues[i], rand_r(random) % 4);
-        put(&sockets[i][j], fd);
+        for (j = 0, fd = -1; j < N_SOCKETS; j++) {
+            if (sockets[i][j] < 0) {
+                fd = turbotap_socket(queues[i], rand_r(random) % 4);
+                put(&sockets[i][j], fd);
+            }
+        }
         return fd >= 0;
 
     case ATTACH:
@@ -156,11 +186,12 @@ do_work(enum work work, unsigned int *random, struct batch *batch, int epoll,
                            rand_r(random) % 2);
 
     case DELETE:
-        usleep(20000);
-        if (rand_r(random) % 8) {
-            return link_up(rand_r(random) % 4);
-        }
-        return !link_delete(name);
+        /* Everybody waits for this, so it has a fifth of the time at most. */
+        start = seconds();
+        done = rand_r(random) % 8 ? link_up(rand_r(random) % 4)
+               : !link_delete(name);
+        usleep(20000 + 4e6 * (seconds() - start));
+        return done;
 
     case HOST:
         *host = open_host(*host);
@@ -186,10 +217,12 @@ worker(void *work_)
     unsigned int random = seed + work;
     struct batch *batch = malloc(sizeof *batch);
     int epoll = must(epoll_create1(EPOLL_CLOEXEC)), host = -1;
+    bool closing = false;
 
     while (!stop) {
         tried[work]++;
-        worked[work] += do_work(work, &random, batch, epoll, &host);
+        worked[work] += do_work(work, &random, batch, epoll, &host,
+                                &closing);
     }
     close(epoll);
     if (host >= 0) {
