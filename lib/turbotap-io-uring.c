@@ -57,12 +57,7 @@
 
 /* The most buffers of a receive queue, a power of 2.  512 did better than 128
  * here. */
-#define N_BUFS 512
-
-/* Room for completions.  Each that carries a frame holds a buffer until it is
- * read, and there is one more when the read ends, so that the ring cannot
- * overflow. */
-#define N_CQES (2 * N_BUFS)
+#define MAX_BUFS 512
 
 /* How long to wait for a read to end before asking again, in ns. */
 #define END_READ_NS (10 * 1000 * 1000)
@@ -88,10 +83,11 @@ struct uring_rxq {
     const void *owner;          /* The thread that armed the read. */
 
     struct io_uring_buf_ring *buf_ring; /* Shared with the kernel. */
-    struct turbotap_buf bufs[N_BUFS];   /* By buffer id.  Those whose 'data' is
+    unsigned int n_bufs;                /* Of this queue, a power of 2. */
+    struct turbotap_buf bufs[MAX_BUFS]; /* By buffer id.  Those whose 'data' is
                                          * null are free. */
     unsigned int n_free;
-    uint16_t free_ids[N_BUFS];          /* Ids of the free ones. */
+    uint16_t free_ids[MAX_BUFS];        /* Ids of the free ones. */
 };
 
 /* Its address tells threads apart.  A new thread may have that of one that is
@@ -254,11 +250,9 @@ static int
 open_rxq(const struct turbotap_queue_config *config,
          struct turbotap_queue **queuep)
 {
-    struct io_uring_buf_reg reg = {
-        .ring_entries = N_BUFS,
-        .bgid = BUF_GROUP,
-    };
+    struct io_uring_buf_reg reg = { .bgid = BUF_GROUP };
     struct uring_rxq *rxq;
+    unsigned int n_bufs;
     int error;
 
     rxq = turbotap_zalloc(sizeof *rxq);
@@ -266,22 +260,30 @@ open_rxq(const struct turbotap_queue_config *config,
         return ENOMEM;
     }
     rxq->fd = config->fd;
-    for (unsigned int id = 0; id < N_BUFS; id++) {
+    n_bufs = MAX_BUFS;
+    while (config->max_bufs && n_bufs > 1 && n_bufs > config->max_bufs) {
+        n_bufs /= 2;
+    }
+    for (unsigned int id = 0; id < n_bufs; id++) {
         rxq->free_ids[rxq->n_free++] = id;
     }
+    rxq->n_bufs = n_bufs;
 
     error = posix_memalign((void **) &rxq->buf_ring, getpagesize(),
-                           N_BUFS * sizeof(struct io_uring_buf));
+                           n_bufs * sizeof(struct io_uring_buf));
     if (error) {
         goto err_free;
     }
-    memset(rxq->buf_ring, 0, N_BUFS * sizeof(struct io_uring_buf));
+    memset(rxq->buf_ring, 0, n_bufs * sizeof(struct io_uring_buf));
 
-    error = init_ring(&rxq->q.ring, 1, N_CQES);
+    /* Each completion that carries a frame holds a buffer until it is read,
+     * and there is one more when the read ends: the ring cannot overflow. */
+    error = init_ring(&rxq->q.ring, 1, 2 * n_bufs);
     if (error) {
         goto err_free_buf_ring;
     }
     reg.ring_addr = (uintptr_t) rxq->buf_ring;
+    reg.ring_entries = n_bufs;
     error = -io_uring_register_buf_ring(&rxq->q.ring, &reg, 0);
     if (error) {
         goto err_exit_ring;
@@ -398,7 +400,7 @@ arm_read(struct uring_rxq *rxq)
     struct io_uring *ring = &rxq->q.ring;
 
     if (rxq->armed || rxq->stopped || rxq->deleted
-        || rxq->n_free == N_BUFS) {
+        || rxq->n_free == rxq->n_bufs) {
         return;
     }
 
@@ -422,7 +424,7 @@ static void
 provide_buf(struct uring_rxq *rxq, unsigned int id, unsigned int offset)
 {
     io_uring_buf_ring_add(rxq->buf_ring, rxq->bufs[id].data,
-                          rxq->bufs[id].size, id, N_BUFS - 1, offset);
+                          rxq->bufs[id].size, id, rxq->n_bufs - 1, offset);
 }
 
 static unsigned int
@@ -460,7 +462,7 @@ uring_reclaim(struct turbotap_queue *queue, struct turbotap_buf *bufs,
 
     rxq->stopped = true;
     end_read(rxq);
-    for (unsigned int id = 0; id < N_BUFS && n_bufs < n; id++) {
+    for (unsigned int id = 0; id < rxq->n_bufs && n_bufs < n; id++) {
         if (rxq->bufs[id].data) {
             bufs[n_bufs++] = rxq->bufs[id];
             rxq->bufs[id].data = NULL;

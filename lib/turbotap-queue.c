@@ -145,7 +145,7 @@ turbotap_queue_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
         bytes += bufs[i].size;
     }
     turbotap_count(&c->packets, *n_rx);
-    turbotap_count(&c->bytes, bytes);
+    turbotap_count(&c->bytes, bytes - *n_rx * (uint64_t) queue->hdr_len);
     turbotap_count(&c->batches, 1);
     return 0;
 }
@@ -214,10 +214,20 @@ turbotap_queue_send(struct turbotap_queue *queue, struct turbotap_buf *bufs,
     }
     if (n_sent) {
         turbotap_count(&c->packets, n_sent);
-        turbotap_count(&c->bytes, bytes);
+        turbotap_count(&c->bytes, bytes - n_sent * (uint64_t) queue->hdr_len);
         turbotap_count(&c->batches, 1);
     }
     return n_sent;
+}
+
+void
+turbotap_queue_drop_received(struct turbotap_queue *queue, uint32_t size,
+                             enum turbotap_drop drop)
+{
+    turbotap_count(&queue->counters.packets, -1);
+    turbotap_count(&queue->counters.bytes,
+                   -(uint64_t) (size - queue->hdr_len));
+    turbotap_count_drop(queue, drop);
 }
 
 static uint64_t
@@ -250,6 +260,8 @@ turbotap_drop_to_string(enum turbotap_drop drop)
         return "truncated";
     case TURBOTAP_DROP_SHORT:
         return "short";
+    case TURBOTAP_DROP_MALFORMED:
+        return "malformed";
     case TURBOTAP_DROP_LINK_DOWN:
         return "link_down";
     case TURBOTAP_DROP_NO_BUFFER:
@@ -258,6 +270,8 @@ turbotap_drop_to_string(enum turbotap_drop drop)
         return "invalid";
     case TURBOTAP_DROP_GONE:
         return "gone";
+    case TURBOTAP_DROP_OFFLOAD:
+        return "offload";
     case TURBOTAP_DROP_OTHER:
         return "other";
     case TURBOTAP_N_DROPS:
@@ -273,11 +287,13 @@ turbotap_drop_is_possible(enum turbotap_drop drop,
     switch (drop) {
     case TURBOTAP_DROP_TRUNCATED:
     case TURBOTAP_DROP_SHORT:
+    case TURBOTAP_DROP_MALFORMED:
         return direction == TURBOTAP_RX;
     case TURBOTAP_DROP_LINK_DOWN:
     case TURBOTAP_DROP_NO_BUFFER:
     case TURBOTAP_DROP_INVALID:
     case TURBOTAP_DROP_GONE:
+    case TURBOTAP_DROP_OFFLOAD:
         return direction == TURBOTAP_TX;
     case TURBOTAP_DROP_OTHER:
         return true;

@@ -58,12 +58,16 @@ enum turbotap_drop {
     /* Receive. */
     TURBOTAP_DROP_TRUNCATED,    /* The frame did not fit into its buffer. */
     TURBOTAP_DROP_SHORT,        /* Less than an Ethernet header. */
+    TURBOTAP_DROP_MALFORMED,    /* The virtio-net header is not true of the
+                                 * frame. */
 
     /* Send. */
     TURBOTAP_DROP_LINK_DOWN,    /* EIO: the device is administratively down. */
     TURBOTAP_DROP_NO_BUFFER,    /* EAGAIN, ENOBUFS, ENOMEM: no room. */
     TURBOTAP_DROP_INVALID,      /* EINVAL, EMSGSIZE: the kernel refused it. */
     TURBOTAP_DROP_GONE,         /* EBADFD, ENODEV: the device was deleted. */
+    TURBOTAP_DROP_OFFLOAD,      /* What is left to be done to the frame cannot
+                                 * be said in a virtio-net header. */
 
     /* Both. */
     TURBOTAP_DROP_OTHER,        /* Any other error. */
@@ -75,7 +79,7 @@ enum turbotap_drop {
  * queue writes them; they are read with turbotap_queue_get_stats(). */
 struct turbotap_queue_counters {
     atomic_uint_fast64_t packets;       /* Frames moved. */
-    atomic_uint_fast64_t bytes;         /* Octets moved, headers included. */
+    atomic_uint_fast64_t bytes;         /* Octets of these frames. */
     atomic_uint_fast64_t batches;       /* Calls that moved a frame. */
     atomic_uint_fast64_t empty_polls;   /* Receive calls that found none. */
     atomic_uint_fast64_t syscalls;      /* System calls made. */
@@ -112,6 +116,8 @@ struct turbotap_queue_config {
                                  * open for as long as the turbotap_queue. */
     enum turbotap_direction direction;
     uint32_t hdr_len;           /* Of the virtio-net header, 0 without. */
+    unsigned int max_bufs;      /* The most buffers that a receive queue needs
+                                 * to hold, 0 for as many as do best. */
 };
 
 /* A way to move frames.  All functions return 0 or a positive errno value
@@ -221,6 +227,11 @@ unsigned int turbotap_queue_reclaim(struct turbotap_queue *,
                                     struct turbotap_buf *, unsigned int n);
 unsigned int turbotap_queue_send(struct turbotap_queue *,
                                  struct turbotap_buf *, unsigned int n);
+
+/* For the user of 'queue', after it received a frame of 'size' octets, header
+ * included: makes it count as lost to 'drop' instead. */
+void turbotap_queue_drop_received(struct turbotap_queue *queue,
+                                  uint32_t size, enum turbotap_drop drop);
 
 /* Stores the counters of 'queue' in '*stats'.  Any thread may call this while
  * another one uses the queue. */

@@ -225,7 +225,7 @@ test_rx_short(void **state)
         receive_all(f, 0, 2, 14);
         receive_none(f);
         check_rx_stats(f, (struct turbotap_queue_stats) {
-                           .packets = 2, .bytes = 2 * (hdr_len + 14),
+                           .packets = 2, .bytes = 2 * 14,
                            .drops[TURBOTAP_DROP_SHORT] = 3 });
         fixture_close(f);
     }
@@ -273,7 +273,13 @@ test_virtio_net_header(void **state)
     }
     receive_all(f, 0, 5, 60);
     check_rx_stats(f, (struct turbotap_queue_stats) {
-                       .packets = 5, .bytes = 5 * (12 + 60) });
+                       .packets = 5, .bytes = 5 * 60 });
+
+    /* One that turns out to be bad was not received. */
+    turbotap_queue_drop_received(f->rx, 12 + 60, TURBOTAP_DROP_MALFORMED);
+    check_rx_stats(f, (struct turbotap_queue_stats) {
+                       .packets = 4, .bytes = 4 * 60,
+                       .drops[TURBOTAP_DROP_MALFORMED] = 1 });
 
     bufs = make_frames(f, 0, 5, 60);
     assert_int_equal(turbotap_queue_send(f->tx, bufs, 5), 5);
@@ -282,7 +288,7 @@ test_virtio_net_header(void **state)
     }
     free_frames(bufs, 5);
     check_stats(f->tx, &(struct turbotap_queue_stats) {
-                    .packets = 5, .bytes = 5 * (12 + 60), .batches = 1 });
+                    .packets = 5, .bytes = 5 * 60, .batches = 1 });
     fixture_close(f);
 }
 

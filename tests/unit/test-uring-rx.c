@@ -63,6 +63,42 @@ test_one_syscall_reads_many(void **state)
     fixture_close(&f);
 }
 
+/* Who needs fewer buffers gets a power of 2 of them. */
+void
+test_max_bufs(void **state)
+{
+    static const unsigned int rows[][2] = {
+        { 0, 512 }, { 1000, 512 }, { 512, 512 }, { 64, 64 }, { 63, 32 },
+        { 1, 1 },
+    };
+    struct fixture f;
+
+    (void) state;
+    fixture_open(&f);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct turbotap_queue_config config = {
+            .fd = turbotap_dev_rxq_fd(f.dev, 0),
+            .direction = TURBOTAP_RX,
+            .max_bufs = rows[i][0],
+        };
+
+        turbotap_queue_close(f.rx);
+        assert_int_equal(turbotap_queue_open(&turbotap_io_uring, &config,
+                                             &f.rx), 0);
+        assert_int_equal(turbotap_queue_room(f.rx), rows[i][1]);
+        f.n_mem = 0;
+        fill_fresh(&f, rows[i][1]);
+        assert_int_equal(turbotap_queue_room(f.rx), 0);
+        for (int j = 0; j < 3; j++) {
+            host_send(&f, rows[i][1]);
+            recv_all(&f, rows[i][1]);
+        }
+        recv_none(&f);
+        assert_int_equal(reclaim_all(&f), rows[i][1]);
+    }
+    fixture_close(&f);
+}
+
 void
 test_poll_fd(void **state)
 {

@@ -195,6 +195,7 @@ main(void)
         TEST(test_probe_says_why),
         TEST(test_empty_poll_makes_no_syscall),
         TEST(test_one_syscall_reads_many),
+        TEST(test_max_bufs),
         TEST(test_poll_fd),
         TEST(test_buffers_run_out),
         TEST(test_completions_do_not_overflow),

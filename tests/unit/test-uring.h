@@ -96,6 +96,7 @@ void test_probe_says_why(void **state);
 /* test-uring-rx.c. */
 void test_empty_poll_makes_no_syscall(void **state);
 void test_one_syscall_reads_many(void **state);
+void test_max_bufs(void **state);
 void test_poll_fd(void **state);
 void test_buffers_run_out(void **state);
 void test_completions_do_not_overflow(void **state);
