@@ -70,6 +70,14 @@ link_error(const struct netdev_turbotap *tt)
     return tt->gone ? ENODEV : tt->away ? EOPNOTSUPP : 0;
 }
 
+/* Takes note that the link of 'tt' is 'info' now. */
+static void
+set_link(struct netdev_turbotap *tt, const struct turbotap_link_info *info)
+{
+    tt->link = *info;
+    atomic_store_relaxed(&tt->mtu, info->mtu);
+}
+
 /* Reads the link from the kernel into 'tt->link'.  Returns 0 or a positive
  * errno value; then 'tt->link' is as it was. */
 int
@@ -85,18 +93,21 @@ netdev_turbotap_read_link(struct netdev_turbotap *tt)
         ovs_mutex_unlock(&link_mutex);
     }
     if (!error) {
-        tt->link = info;
+        set_link(tt, &info);
     }
     return error;
 }
 
-/* Returns the octets that the largest frame may have with an MTU of 'mtu', two
- * VLAN tags included, and one more, by which the I/O classes tell a frame that
- * was cut. */
+/* Returns the octets that the largest frame of 'tt' may have with an MTU of
+ * 'mtu', two VLAN tags included, and one more, by which the I/O classes tell a
+ * frame that was cut. */
 uint32_t
-netdev_turbotap_mtu_to_buf_size(unsigned int mtu)
+netdev_turbotap_mtu_to_buf_size(const struct netdev_turbotap *tt,
+                                unsigned int mtu)
 {
-    return ETH_HEADER_LEN + 2 * VLAN_HEADER_LEN + mtu + 1;
+    return (tt->vnet_hdr
+            ? NETDEV_TURBOTAP_MAX_BUF
+            : ETH_HEADER_LEN + 2 * VLAN_HEADER_LEN + mtu + 1);
 }
 
 /* The link of 'tt' is now 'info'. */
@@ -108,9 +119,9 @@ link_changed(struct netdev_turbotap *tt, const struct turbotap_link_info *info)
         tt->carrier_resets++;
     }
     tt->away = false;
-    tt->link = *info;
+    set_link(tt, info);
     if (tt->rxqs
-        && netdev_turbotap_mtu_to_buf_size(info->mtu) > tt->buf_size) {
+        && netdev_turbotap_mtu_to_buf_size(tt, info->mtu) > tt->buf_size) {
         netdev_request_reconfigure(&tt->linux_.up);
     }
     netdev_change_seq_changed(&tt->linux_.up);
@@ -254,6 +265,7 @@ netdev_turbotap_adopt_link(struct netdev_turbotap *tt)
     }
     ovs_mutex_unlock(&link_mutex);
 
+    atomic_store_relaxed(&tt->mtu, tt->link.mtu);
     tt->owned = !strcmp(tt->link.alias, OWNER_ALIAS);
     tt->base_rx_dropped = tt->link.stats.rx_dropped;
     tt->base_tx_dropped = tt->link.stats.tx_dropped;
@@ -278,6 +290,7 @@ netdev_turbotap_apply_mtu(struct netdev_turbotap *tt)
         }
         if (!error) {
             tt->link.mtu = tt->requested_mtu;
+            atomic_store_relaxed(&tt->mtu, tt->link.mtu);
         }
     }
     /* From now on the host may change it as well. */

@@ -8,6 +8,7 @@
  *     netdev-turbotap.c          configuration and lifecycle, the classes
  *     netdev-turbotap-queue.c    queues, receiving and sending
  *     netdev-turbotap-packet.c   the packets received into
+ *     netdev-turbotap-offload.c  checksum and segmentation offload
  *     netdev-turbotap-link.c     the link: its settings and its changes
  *     netdev-turbotap-stats.c    statistics and status
  *
@@ -45,6 +46,7 @@ struct netdev_turbotap_txq {
 struct netdev_turbotap {
     struct netdev_linux linux_;         /* Must be first. */
 
+    bool vnet_hdr;              /* Frames have a virtio-net header.  Const. */
     struct turbotap_dev *dev;   /* NULL until the first good configuration. */
     bool owned;                 /* Delete the device in the end? */
 
@@ -53,6 +55,7 @@ struct netdev_turbotap {
     struct turbotap_link_info link;
     bool gone;                  /* No device yet, or deleted from outside. */
     bool away;                  /* In another network namespace. */
+    atomic_uint mtu;            /* 'link.mtu', for who has no mutex. */
     long long int carrier_resets;
     /* The link's own drops from before we came. */
     uint64_t base_rx_dropped, base_tx_dropped;
@@ -67,6 +70,7 @@ struct netdev_turbotap {
     const struct turbotap_io_class *io;
     char io_reason[2 * TURBOTAP_REASON_LEN];    /* Why not a better one. */
     uint32_t buf_size;          /* Of each receive buffer, in octets. */
+    unsigned int n_rxq_bufs;    /* Of each receive queue. */
     struct turbotap_queue **rxqs;
     struct netdev_turbotap_txq *txqs;
 
@@ -111,6 +115,10 @@ void netdev_turbotap_trim_txqs(struct netdev_turbotap *, unsigned int n);
  * virtio-net header. */
 #define NETDEV_TURBOTAP_HEADROOM (DP_NETDEV_HEADROOM + TURBOTAP_VNET_HDR_LEN)
 
+/* Room for data of a packet that can take the largest frame there is, in
+ * octets, with the one by which the I/O classes tell a frame that was cut. */
+#define NETDEV_TURBOTAP_MAX_BUF (TURBOTAP_VNET_MAX_FRAME + 1)
+
 /* How many packets that can take the largest frames a receive queue has, and
  * a thread keeps at most. */
 #define NETDEV_TURBOTAP_N_LARGE 64
@@ -120,13 +128,26 @@ void netdev_turbotap_new_packets(struct dp_packet **, unsigned int n,
                                  uint32_t buf_size);
 void netdev_turbotap_delete_batch(struct dp_packet_batch *);
 
+/* netdev-turbotap-offload.c. */
+void netdev_turbotap_offload_construct(struct netdev_turbotap *);
+int netdev_turbotap_offload_open(struct netdev_turbotap *);
+void netdev_turbotap_offload_get_status(const struct netdev_turbotap *,
+                                        struct smap *);
+void netdev_turbotap_offload_receive(struct turbotap_queue *,
+                                     struct turbotap_buf *, unsigned int n,
+                                     uint32_t buf_size,
+                                     struct dp_packet_batch *);
+int netdev_turbotap_offload_prepare(struct dp_packet **, unsigned int mtu,
+                                    struct turbotap_buf *);
+
 /* netdev-turbotap-link.c. */
 int netdev_turbotap_adopt_link(struct netdev_turbotap *);
 void netdev_turbotap_watch_link(struct netdev_turbotap *);
 void netdev_turbotap_unwatch_link(struct netdev_turbotap *);
 int netdev_turbotap_read_link(struct netdev_turbotap *);
 int netdev_turbotap_apply_mtu(struct netdev_turbotap *);
-uint32_t netdev_turbotap_mtu_to_buf_size(unsigned int mtu);
+uint32_t netdev_turbotap_mtu_to_buf_size(const struct netdev_turbotap *,
+                                         unsigned int mtu);
 
 /* netdev-turbotap-stats.c. */
 void netdev_turbotap_add_queue_stats(struct turbotap_queue_stats *sum,

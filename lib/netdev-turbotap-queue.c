@@ -44,8 +44,8 @@ netdev_rxq_turbotap_cast(const struct netdev_rxq *rxq)
     return CONTAINER_OF(rxq, struct netdev_rxq_turbotap, up);
 }
 
-/* Gives 'queue' as many empty packets with room for 'buf_size' octets as it
- * takes. */
+/* Gives 'queue' as many empty packets with room for 'buf_size' octets of data
+ * as it takes. */
 static void
 fill_rxq(struct turbotap_queue *queue, uint32_t buf_size)
 {
@@ -58,8 +58,9 @@ fill_rxq(struct turbotap_queue *queue, uint32_t buf_size)
 
         netdev_turbotap_new_packets(packets, n, buf_size);
         for (unsigned int i = 0; i < n; i++) {
-            bufs[i].data = dp_packet_data(packets[i]);
-            bufs[i].size = buf_size;
+            bufs[i].data = (char *) dp_packet_data(packets[i])
+                           - queue->hdr_len;
+            bufs[i].size = queue->hdr_len + buf_size;
             bufs[i].cookie = packets[i];
         }
         turbotap_queue_fill(queue, bufs, n);
@@ -92,7 +93,7 @@ close_rxq(struct netdev_turbotap *tt, struct turbotap_queue *queue, bool drain)
         tt->discarded += n;
         for (unsigned int j = 0; j < n; j++) {
             tt->closed_rx.packets--;
-            tt->closed_rx.bytes -= bufs[j].size;
+            tt->closed_rx.bytes -= bufs[j].size - queue->hdr_len;
         }
         delete_packets(bufs, n);
         fill_rxq(queue, tt->buf_size);
@@ -139,12 +140,12 @@ netdev_turbotap_trim_txqs(struct netdev_turbotap *tt, unsigned int n)
     }
 }
 
-/* Opens queues in 'direction' of the device of 'tt' with 'io' in the elements
- * of 'queues' from 'from' to 'to'.  Returns 0 or a positive errno value, and
- * then none of them is open. */
+/* Opens queues in 'direction' of the device of 'tt' with 'io', and buffers of
+ * 'buf_size' octets, in the elements of 'queues' from 'from' to 'to'.  Returns
+ * 0 or a positive errno value, and then none of them is open. */
 static int
 open_queues(const struct netdev_turbotap *tt,
-            const struct turbotap_io_class *io,
+            const struct turbotap_io_class *io, uint32_t buf_size,
             enum turbotap_direction direction,
             struct turbotap_queue **queues, unsigned int from, unsigned int to)
 {
@@ -154,6 +155,9 @@ open_queues(const struct netdev_turbotap *tt,
                    ? turbotap_dev_rxq_fd(tt->dev, i)
                    : turbotap_dev_txq_fd(tt->dev, i)),
             .direction = direction,
+            .hdr_len = tt->vnet_hdr ? TURBOTAP_VNET_HDR_LEN : 0,
+            .max_bufs = buf_size > UINT16_MAX / 2 ? NETDEV_TURBOTAP_N_LARGE
+                                                  : 0,
         };
         int error = turbotap_queue_open(io, &config, &queues[i]);
 
@@ -186,11 +190,11 @@ netdev_turbotap_set_queues(struct netdev_turbotap *tt,
     struct turbotap_queue *txqs[TURBOTAP_MAX_FDS];
     int error;
 
-    error = open_queues(tt, io, TURBOTAP_RX, rxqs, keep_rxq, n_rxq);
+    error = open_queues(tt, io, buf_size, TURBOTAP_RX, rxqs, keep_rxq, n_rxq);
     if (error) {
         return error;
     }
-    error = open_queues(tt, io, TURBOTAP_TX, txqs, keep_txq, n_txq);
+    error = open_queues(tt, io, buf_size, TURBOTAP_TX, txqs, keep_txq, n_txq);
     if (error) {
         for (unsigned int i = keep_rxq; i < n_rxq; i++) {
             turbotap_queue_close(rxqs[i]);
@@ -203,6 +207,7 @@ netdev_turbotap_set_queues(struct netdev_turbotap *tt,
         if (i < netdev->n_rxq) {
             close_rxq(tt, tt->rxqs[i], false);
         }
+        tt->n_rxq_bufs = turbotap_queue_room(rxqs[i]);
         fill_rxq(rxqs[i], buf_size);
         tt->rxqs[i] = rxqs[i];
     }
@@ -268,6 +273,7 @@ netdev_turbotap_rxq_recv(struct netdev_rxq *rxq, struct dp_packet_batch *batch,
                          int *qfill)
 {
     struct netdev_rxq_turbotap *rx = netdev_rxq_turbotap_cast(rxq);
+    uint32_t buf_size = netdev_turbotap_cast(rxq->netdev)->buf_size;
     struct turbotap_buf bufs[NETDEV_MAX_BURST];
     unsigned int n;
 
@@ -277,19 +283,23 @@ netdev_turbotap_rxq_recv(struct netdev_rxq *rxq, struct dp_packet_batch *batch,
     }
 
     dp_packet_batch_init(batch);
-    for (unsigned int i = 0; i < n; i++) {
-        struct dp_packet *packet = bufs[i].cookie;
+    if (rx->queue->hdr_len) {
+        netdev_turbotap_offload_receive(rx->queue, bufs, n, buf_size, batch);
+    } else {
+        for (unsigned int i = 0; i < n; i++) {
+            struct dp_packet *packet = bufs[i].cookie;
 
-        dp_packet_set_size(packet, bufs[i].size);
-        dp_packet_batch_add(batch, packet);
+            dp_packet_set_size(packet, bufs[i].size);
+            dp_packet_batch_add(batch, packet);
+        }
     }
-    fill_rxq(rx->queue, netdev_turbotap_cast(rxq->netdev)->buf_size);
+    fill_rxq(rx->queue, buf_size);
     COVERAGE_INC(turbotap_rx_batch);
 
     if (qfill) {
         *qfill = -ENOTSUP;
     }
-    return 0;
+    return dp_packet_batch_is_empty(batch) ? EAGAIN : 0;
 }
 
 static void
@@ -352,15 +362,24 @@ netdev_turbotap_send(struct netdev *netdev, int qid,
     struct netdev_turbotap_txq *txq;
     struct dp_packet *packet;
     unsigned int n = 0;
+    unsigned int mtu;
 
+    atomic_read_relaxed(&tt->mtu, &mtu);
     qid %= netdev->n_txq;
     txq = &tt->txqs[qid];
     if (OVS_UNLIKELY(concurrent_txq)) {
         ovs_mutex_lock(&txq->mutex);
     }
     DP_PACKET_BATCH_FOR_EACH (i, packet, batch) {
-        bufs[n].data = dp_packet_data(packet);
-        bufs[n].size = dp_packet_size(packet);
+        if (!tt->vnet_hdr) {
+            bufs[n].data = dp_packet_data(packet);
+            bufs[n].size = dp_packet_size(packet);
+        } else if (OVS_UNLIKELY(netdev_turbotap_offload_prepare(
+                                    &batch->packets[i], mtu, &bufs[n]))) {
+            COVERAGE_INC(turbotap_tx_drop);
+            turbotap_count_drop(txq->queue, TURBOTAP_DROP_OFFLOAD);
+            continue;
+        }
         if (++n == ARRAY_SIZE(bufs)) {
             send_bufs(netdev, qid, txq->queue, bufs, n);
             n = 0;

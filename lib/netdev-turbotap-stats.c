@@ -165,6 +165,10 @@ netdev_turbotap_get_status(const struct netdev *netdev, struct smap *smap)
     }
     smap_add_format(smap, "n_rxq", "%d", netdev->n_rxq);
     smap_add_format(smap, "n_txq", "%d", netdev->n_txq);
+    smap_add_format(smap, "rxq_memory", "%"PRIuSIZE,
+                    tt->n_rxq_bufs * (size_t) (NETDEV_TURBOTAP_HEADROOM
+                                               + tt->buf_size));
+    netdev_turbotap_offload_get_status(tt, smap);
     ovs_mutex_unlock(&tt->linux_.mutex);
     return 0;
 }

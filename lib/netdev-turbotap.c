@@ -67,8 +67,7 @@ netdev_turbotap_construct(struct netdev *netdev)
     }
     /* A tap device is always made here, never asked of the kernel datapath. */
     netnsid_set_local(&tt->linux_.netnsid);
-    /* Offloads need the virtio-net header, which we do not use. */
-    netdev->ol_flags = 0;
+    netdev_turbotap_offload_construct(tt);
 
     /* No queue is used before the first reconfiguration. */
     netdev->n_rxq = 0;
@@ -90,7 +89,7 @@ open_device(struct netdev_turbotap *tt, struct ds *problem)
 {
     int error;
 
-    error = turbotap_dev_open(tt_name(tt), false, &tt->dev);
+    error = turbotap_dev_open(tt_name(tt), tt->vnet_hdr, &tt->dev);
     if (error) {
         ds_put_format(problem, "%s: could not open tap device: %s",
                       tt_name(tt),
@@ -108,7 +107,10 @@ open_device(struct netdev_turbotap *tt, struct ds *problem)
         return error;
     }
 
-    error = netdev_turbotap_adopt_link(tt);
+    error = netdev_turbotap_offload_open(tt);
+    if (!error) {
+        error = netdev_turbotap_adopt_link(tt);
+    }
     if (error) {
         ds_put_format(problem, "%s: could not set up tap device: %s",
                       tt_name(tt), ovs_strerror(error));
@@ -365,7 +367,7 @@ reconfigure_queues(struct netdev_turbotap *tt, unsigned int mtu,
     OVS_REQUIRES(tt->linux_.mutex)
 {
     const struct turbotap_io_class *io = tt->requested_io;
-    uint32_t buf_size = netdev_turbotap_mtu_to_buf_size(mtu);
+    uint32_t buf_size = netdev_turbotap_mtu_to_buf_size(tt, mtu);
     char reason[sizeof tt->io_reason] = "";
     int error;
 

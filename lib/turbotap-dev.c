@@ -187,7 +187,9 @@ open_place(int fd, struct place *place)
     if (place->netns < 0) {
         return errno;
     }
-    error = fstat(place->netns, &place->id) ? errno : get_name(fd, place->name);
+    error = (fstat(place->netns, &place->id)
+             ? errno
+             : get_name(fd, place->name));
     if (error) {
         close(place->netns);
     }
@@ -407,5 +409,9 @@ turbotap_dev_set_offload(struct turbotap_dev *dev, unsigned int tun_f)
 int
 turbotap_dev_set_vnet_hdr_size(struct turbotap_dev *dev, int size)
 {
-    return ioctl(dev->rxq_fds[0], TUNSETVNETHDRSZ, &size) < 0 ? errno : 0;
+    const int yes = 1;
+
+    return (ioctl(dev->rxq_fds[0], TUNSETVNETHDRSZ, &size) < 0
+            || ioctl(dev->rxq_fds[0], TUNSETVNETLE, &yes) < 0
+            ? errno : 0);
 }

@@ -87,8 +87,9 @@ int turbotap_dev_txq_fd(const struct turbotap_dev *dev, unsigned int txq);
  * 0 or a positive errno value: EINVAL if the kernel lacks one of them. */
 int turbotap_dev_set_offload(struct turbotap_dev *dev, unsigned int tun_f);
 
-/* Sets the size of the virtio-net header in octets (10 or 12).  Only for a
- * device opened with one.  Returns 0 or a positive errno value. */
+/* Sets the size of the virtio-net header in octets (10 or 12), and makes its
+ * fields little-endian.  Only for a device opened with one.  Returns 0 or a
+ * positive errno value. */
 int turbotap_dev_set_vnet_hdr_size(struct turbotap_dev *dev, int size);
 
 #endif /* turbotap-dev.h */

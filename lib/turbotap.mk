@@ -28,6 +28,7 @@ endif
 # The netdev classes: what knows Open vSwitch.
 turbotap_netdev_sources = \
 	lib/netdev-turbotap-link.c \
+	lib/netdev-turbotap-offload.c \
 	lib/netdev-turbotap-packet.c \
 	lib/netdev-turbotap-private.h \
 	lib/netdev-turbotap-queue.c \
