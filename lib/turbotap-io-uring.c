@@ -487,31 +487,20 @@ read_ended(struct uring_rxq *rxq, int result)
     }
 }
 
-static int
-uring_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
-           unsigned int n, unsigned int *n_rx)
+/* Takes up to 'n' completions of 'rxq', stores the frames among them in 'bufs'
+ * and their number in '*n_rx', and arms the read if it ended.  Returns the
+ * number of completions. */
+static unsigned int
+take_completions(struct uring_rxq *rxq, struct turbotap_buf *bufs,
+                 unsigned int n, unsigned int *n_rx)
 {
-    struct uring_rxq *rxq = uring_rxq_cast(queue);
+    struct turbotap_queue *queue = &rxq->q.up;
     struct io_uring *ring = &rxq->q.ring;
     const struct io_uring_cqe *cqe;
     unsigned int n_seen = 0;
     unsigned int n_good = 0;
     unsigned int n_bad = 0;
     unsigned int head;
-
-    if (__builtin_expect(rxq->owner != &this_thread, 0)) {
-        end_read(rxq);
-    }
-
-    if (!io_uring_cq_ready(ring)) {
-        if (IO_URING_READ_ONCE(*ring->sq.kflags)
-            & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) {
-            io_uring_get_events(ring);
-            turbotap_count(&queue->counters.syscalls, 1);
-        } else if (rxq->armed) {
-            return EAGAIN;
-        }
-    }
 
     io_uring_for_each_cqe(ring, head, cqe) {
         if (n_seen >= n) {
@@ -548,7 +537,37 @@ uring_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
     io_uring_cq_advance(ring, n_seen);
     *n_rx = n_good;
     arm_read(rxq);
+    return n_seen;
+}
 
+static int
+uring_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
+           unsigned int n, unsigned int *n_rx)
+{
+    struct uring_rxq *rxq = uring_rxq_cast(queue);
+    struct io_uring *ring = &rxq->q.ring;
+    unsigned int n_seen;
+
+    if (__builtin_expect(rxq->owner != &this_thread, 0)) {
+        end_read(rxq);
+    }
+
+    if (!io_uring_cq_ready(ring)) {
+        if (IO_URING_READ_ONCE(*ring->sq.kflags)
+            & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) {
+            io_uring_get_events(ring);
+            turbotap_count(&queue->counters.syscalls, 1);
+        } else if (rxq->armed) {
+            return EAGAIN;
+        }
+    }
+
+    n_seen = take_completions(rxq, bufs, n, n_rx);
+    if (!*n_rx && n_seen && io_uring_cq_ready(ring)) {
+        /* All there was to take was the end of the read, which is armed again
+         * and has read whatever waited in the meantime. */
+        take_completions(rxq, bufs, n, n_rx);
+    }
     if (*n_rx) {
         return 0;
     }

@@ -170,6 +170,41 @@ test_buffers_run_out(void **state)
     fixture_close(&f);
 }
 
+/* When there are buffers again, the next receive call gets what has waited for
+ * them: it does not find just that the read had ended. */
+void
+test_buffers_come_back(void **state)
+{
+    struct turbotap_buf bufs[8];
+    struct fixture f;
+    unsigned int n_rx;
+
+    (void) state;
+    fixture_open(&f);
+    fill_fresh(&f, 8);
+    host_send(&f, 16);
+
+    for (unsigned int n = 0; n < 8; n += n_rx) {
+        turbotap_queue_recv(f.rx, bufs + n, 8 - n, &n_rx);
+    }
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 8; i++) {
+            const struct frame *frame = bufs[i].data;
+
+            assert_int_equal(frame->seq, f.rx_seq++);
+            bufs[i].size = BUF_SIZE;
+        }
+        assert_int_equal(turbotap_queue_fill(f.rx, bufs, 8), 8);
+        if (!round) {
+            assert_int_equal(turbotap_queue_recv(f.rx, bufs, 8, &n_rx), 0);
+            assert_int_equal(n_rx, 8);
+        }
+    }
+    recv_none(&f);
+    assert_int_equal(reclaim_all(&f), 8);
+    fixture_close(&f);
+}
+
 /* More frames than buffers, more than the completion ring has room for, while
  * nobody looks: nothing but the tap's own queue may overflow. */
 void

@@ -198,6 +198,7 @@ main(void)
         TEST(test_max_bufs),
         TEST(test_poll_fd),
         TEST(test_buffers_run_out),
+        TEST(test_buffers_come_back),
         TEST(test_completions_do_not_overflow),
         TEST(test_bad_frames_give_their_buffers_back),
         TEST(test_device_is_deleted),

@@ -99,6 +99,7 @@ void test_one_syscall_reads_many(void **state);
 void test_max_bufs(void **state);
 void test_poll_fd(void **state);
 void test_buffers_run_out(void **state);
+void test_buffers_come_back(void **state);
 void test_completions_do_not_overflow(void **state);
 void test_bad_frames_give_their_buffers_back(void **state);
 void test_device_is_deleted(void **state);
