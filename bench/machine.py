@@ -186,10 +186,11 @@ def clean_up_after_others():
                           ignore_errors=True)
 
 
-def rx_packets(ns, device):
-    """Returns the number of frames that 'device' in 'ns' received so far."""
+def link_stats(ns, device):
+    """Returns the kernel's counters of 'device' in 'ns', a dict with 'rx' and
+    'tx'."""
     out = run(["ip", "-n", ns, "-s", "-j", "link", "show", "dev", device])
-    return json.loads(out)[0]["stats64"]["rx"]["packets"]
+    return json.loads(out)[0]["stats64"]
 
 
 def settle(read, timeout=10):

@@ -24,7 +24,9 @@ DEVICES = {"a": "pa", "b": "pb"}
 class Peer:
     """A switch.  'label' is what it is called in the output; 'reason' says
     why it is not available, None if it is; 'failures' is for the caller to
-    count what went wrong."""
+    count what went wrong; 'tso' is true if the hosts need not segment."""
+
+    tso = False
 
     def __init__(self, label):
         self.label = label
@@ -83,10 +85,16 @@ class Peer:
 
     def _configure_host(self, host):
         ns, device = self.namespaces[host], DEVICES[host]
-        # A switch in user space gets each frame as it is: checksums and
-        # segmentation are the host's work.  (A tap's are so already.)
-        machine.run(["ethtool", "-K", device, "tx", "off"], ns=ns,
-                    check=False)
+        if not self.tso:
+            # A switch in user space gets each frame as it is, in one piece:
+            # checksums and segmentation are the host's work.  (A tap's are so
+            # already.)
+            for feature in "tx", "sg":
+                machine.run(["ethtool", "-K", device, feature, "off"], ns=ns,
+                            check=False)
+        # The generator goes past the queueing discipline, so let all.
+        machine.run(["tc", "qdisc", "replace", "dev", device, "root",
+                     "noqueue"], ns=ns)
         machine.run(["ip", "address", "add", ADDRESSES[host] + "/24", "dev",
                      device], ns=ns)
         machine.run(["ip", "link", "set", device, "up"], ns=ns)
@@ -150,18 +158,22 @@ def pmd_cpus(n):
 
 class Switch(Peer):
     """ovs-vswitchd with two ports of 'kind', one of tap, system, afxdp,
-    turbotap.  'options' are those of the ports."""
+    turbotap, of 'io' if it is the latter, with 'queues' each; with 'tso', the
+    hosts leave checksums and the segmentation of TCP to the switch."""
 
     # Kinds that a PMD thread polls; the others are the main thread's.
     PMD_KINDS = ("afxdp", "turbotap", "dpdk")
 
-    def __init__(self, tree, workdir, kind, io=None, queues=1):
+    def __init__(self, tree, workdir, kind, io=None, queues=1, tso=False):
         label = "%s-%s" % (kind, io) if io else kind
-        super().__init__(label if queues == 1 else "%s-q%d" % (label, queues))
+        if queues != 1:
+            label += "-q%d" % queues
+        super().__init__(label + "-tso" * tso)
         self.tree = tree
         self.kind = kind
         self.io = io
         self.queues = queues
+        self.tso = tso
         self.idle_ports = 0
         self.vswitchd = os.path.join(tree, "vswitchd/ovs-vswitchd")
         self.dir = os.path.join(workdir, self.label)
@@ -218,6 +230,9 @@ class Switch(Peer):
 
     def _configure(self):
         """Sets up the database before ovs-vswitchd starts."""
+        self.vsctl("--no-wait", "set", "Open_vSwitch", ".",
+                   "other_config:userspace-tso-enable=%s"
+                   % str(self.tso).lower())
 
     def _daemon(self, program, cpu, args):
         name = os.path.basename(program)
@@ -365,6 +380,7 @@ class DpdkSwitch(Switch):
         super()._start()
 
     def _configure(self):
+        super()._configure()
         # --legacy-mem only because Open vSwitch adds --in-memory without it,
         # which --no-huge does not go with.
         self.vsctl("--no-wait", "set", "Open_vSwitch", ".",

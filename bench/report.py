@@ -47,11 +47,11 @@ class Results:
         return min(values), max(values)
 
     def peers(self):
-        """Returns the labels of all peers that ran with one queue, in the
-        order of their first run."""
+        """Returns the labels of all peers that ran with one queue and no
+        TSO, in the order of their first run."""
         labels = []
         for name, by_peer in self.runs.items():
-            if not name.startswith("queues, "):
+            if not name.startswith(("queues, ", "TSO, ")):
                 labels += [peer for peer in by_peer if peer not in labels]
         return labels
 
@@ -178,18 +178,36 @@ def losses_table(results, prefix, keys):
                      lines)
 
 
-def queues_table(results):
-    """Returns the table of one queue and PMD thread against two."""
+def pairs_table(results, header, names, scale):
+    """Returns the table, with 'header', of the work named by the first of
+    'names' against that named by the second, and what the second is to the
+    first."""
     lines = []
-    one = results.runs.get("queues, 1", {})
-    for peer in one:
-        medians = [results.median("queues, %d" % n, peer) for n in (1, 2)]
-        lines.append([peer] + [_number(value and value / 1e3)
+    for peer in results.runs.get(names[0], {}):
+        medians = [results.median(name, peer) for name in names]
+        lines.append([peer] + [_number(value and value / scale)
                                for value in medians]
                      + ["%.2f" % (medians[1] / medians[0])
                         if all(medians) else "-"])
-    return _markdown(["64 B, 1000 flows, kframe/s", "1 queue, 1 PMD",
-                      "2 queues, 2 PMDs", "x"], lines)
+    return _markdown(header + ["x"], lines)
+
+
+def tso_tables(results):
+    tables = [
+        pairs_table(results, ["TCP, 1 stream, Gb/s", "without TSO",
+                              "with TSO"],
+                    ["TSO, %s: TCP, 1 stream" % how
+                     for how in ("without", "with")], 1e9),
+        pairs_table(results, ["TCP, 8 streams, with TSO, Gb/s",
+                              "1 queue, 1 PMD", "2 queues, 2 PMDs"],
+                    ["TSO, %s: TCP, 8 streams" % how
+                     for how in ("1 queue", "2 queues")], 1e9),
+        pairs_table(results, ["64 B, 1 flow, kframe/s", "without TSO",
+                              "with TSO"],
+                    ["TSO, %s: 64 B, 1 flow" % how
+                     for how in ("without", "with")], 1e3),
+    ]
+    return "\n\n".join(table for table in tables if table)
 
 
 def spreads_table(results):
@@ -241,8 +259,12 @@ def text(results):
                          size, _number(statistics.median(values) / 1e3))
                          for size, values in results.generator.items()) + ".")
     if "queues, 1" in results.runs:
-        parts.append("## Two queues\n\n" + queues_table(results) + "\n\n"
-                     + s["queues_note"])
+        parts.append("## Two queues\n\n" + pairs_table(
+            results, ["64 B, 1000 flows, kframe/s", "1 queue, 1 PMD",
+                      "2 queues, 2 PMDs"], ["queues, 1", "queues, 2"], 1e3)
+                     + "\n\n" + s["queues_note"])
+    if tso_tables(results):
+        parts.append("## TCP segmentation offload\n\n" + tso_tables(results))
     for label in results.peers():
         if label.startswith("turbotap"):
             parts.append("## %s against the others\n\n"

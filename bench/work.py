@@ -28,16 +28,32 @@ WARM_UP = 0.1                   # Seconds before the window opens.
 _next_run = [1]
 
 
+# Frames of one flow that the generator sends in a row: with many flows fewer,
+# so that what a batch of the switch has in it is of several.
+BURST_1_FLOW = 64
+BURST_MANY_FLOWS = 8
+BURST_OCTETS = 60000
+
+
 class Tools:
     """Runs our own programs, which are in folder 'path'."""
 
     def __init__(self, path):
         self.path = path
+        self.bursts = True      # Can the kernel make frames of a burst?
 
-    def generator(self, peer, size, flows, seconds, *more):
+    def burst(self, size, flows):
+        """Returns the generator's frames in a burst."""
+        if not self.bursts:
+            return 1
+        return min(BURST_1_FLOW if flows == 1 else BURST_MANY_FLOWS,
+                   BURST_OCTETS // size)
+
+    def generator(self, peer, size, flows, seconds, *more, burst=None):
         return machine.Process(
             [os.path.join(self.path, "turbotap-gen"), "-i", DEVICES["a"],
-             "-s", str(size), "-f", str(flows), "-t", "%.3f" % seconds]
+             "-s", str(size), "-f", str(flows), "-t", "%.3f" % seconds,
+             "-g", str(burst or self.burst(size, flows))]
             + list(more), ns=peer.namespaces["a"], cpu=HOST_CPU)
 
     def sink(self, peer, mode, *more):
@@ -47,54 +63,66 @@ class Tools:
             ns=peer.namespaces["b"], cpu=HOST_CPU)
 
 
-def _delivered(peer):
-    return machine.rx_packets(peer.namespaces["b"], DEVICES["b"])
+def _counts(peer):
+    """Returns how many frames host a's device dropped and host b's got."""
+    stats = {host: machine.link_stats(peer.namespaces[host], DEVICES[host])
+             for host in "ab"}
+    return stats["a"]["tx"]["dropped"], stats["b"]["rx"]["packets"]
 
 
 def _account(peer, gen, before):
     """Returns where the frames of generator result 'gen' went: 'tried' is
     what it made, 'delivered' what arrived, and each 'lost_...' says by whom
-    the rest was lost."""
-    delivered = machine.settle(lambda: _delivered(peer)) - before
+    the rest was lost.  'before' is what _counts() was then."""
+    after = machine.settle(lambda: _counts(peer))
+    dropped, delivered = (after[i] - before[i] for i in range(2))
     counters = peer.counters()
-    tried = gen["sent"] + gen["refused"] + gen["errors"]
     account = {
-        "tried": tried,
+        "tried": gen["tried"],
         "delivered": delivered,
         # The sending device had no room, and said so.
-        "lost_at_device": gen["refused"],
+        "lost_at_device": dropped,
         "send_errors": gen["errors"],
     }
+    sent = gen["tried"] - gen["errors"] - dropped
     if "received" in counters:
         # Between the device and the switch: a queue or a socket was full.
-        account["lost_before_switch"] = gen["sent"] - counters["received"]
+        account["lost_before_switch"] = sent - counters["received"]
         # The switch took it and the other host did not get it.
         account["lost_in_switch"] = counters["received"] - delivered
         account["switch_tx_drop"] = counters.get("tx_drop")
     else:
-        account["lost_in_between"] = gen["sent"] - delivered
+        account["lost_in_between"] = sent - delivered
     if "busy_seconds" in counters:
         account["switch_busy"] = min(
             1, counters["busy_seconds"] / gen["seconds"])
     return account
 
 
-def ceiling(tools, peer, seconds, size):
+def check_bursts(tools, peer):
+    """Finds out whether the kernel, on the way to 'peer', makes frames of the
+    generator's bursts."""
+    gen = tools.generator(peer, 64, 1, 1, "-n", "64").finish()
+    tools.bursts = not gen["errors"]
+
+
+def ceiling(tools, peer, seconds, size, flows):
     """Returns the frames per second that the generator sends to 'peer'."""
-    gen = tools.generator(peer, size, 1, seconds).finish(seconds + 20)
-    return gen["sent"] / gen["seconds"]
+    gen = tools.generator(peer, size, flows, seconds).finish(seconds + 20)
+    return (gen["tried"] - gen["errors"]) / gen["seconds"]
 
 
 def forward(tools, peer, seconds, size=64, flows=1, rate=0):
     """Forwards UDP from a to b at 'rate' frames per second, 0: as fast as it
     will go.  'value' is the frames per second that arrived, by the kernel's
     counters."""
-    before = _delivered(peer)
+    before = _counts(peer)
     peer.clear_counters()
     # The generator outlasts the sink's window at both ends, however long it
     # takes to start either.
     gen = tools.generator(peer, size, flows, seconds + 20, "-r", str(rate),
-                          "-b", "32" if rate else "256")
+                          "-b", "32" if rate else "256",
+                          burst=1 if rate else None)
     gen.ready()
     window = tools.sink(peer, "count", "-w", str(WARM_UP),
                         "-t", str(seconds)).finish(timeout=seconds + 20)
@@ -125,7 +153,7 @@ def check_sink(tools, peer):
                        ("duplicate", "duplicates"), ("reorder", "reordered")):
         more = ["-n", "1000"] + (["-e", fault] if fault else [])
         try:
-            verify(tools, peer, 1, more=more)
+            verify(tools, peer, 1, more=more, burst=1 if fault else None)
             noticed = ""
         except Error as e:
             noticed = str(e)
@@ -135,17 +163,18 @@ def check_sink(tools, peer):
                         "\"%s\"" % (noticed, fault))
 
 
-def verify(tools, peer, seconds, size=64, flows=1, more=()):
+def verify(tools, peer, seconds, size=64, flows=1, more=(), burst=None):
     """Forwards as forward() does, with each frame looked at.  Raises Error
     when one is corrupt, duplicated or out of order in its flow.  'more' are
     options of the generator."""
     run = str(_next_run[0])
     _next_run[0] += 1
-    before = _delivered(peer)
+    before = _counts(peer)
     peer.clear_counters()
     sink = tools.sink(peer, "verify", "-x", run, "-t", str(seconds + 30))
     sink.ready()
-    gen = tools.generator(peer, size, flows, seconds, "-x", run, *more)
+    gen = tools.generator(peer, size, flows, seconds, "-x", run, *more,
+                          burst=burst)
     result = _account(peer, gen.finish(timeout=seconds + 20), before)
     sink.terminate()
     seen = sink.finish()
