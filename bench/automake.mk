@@ -11,11 +11,14 @@ bench_programs = \
 EXTRA_PROGRAMS += $(bench_programs)
 CLEANFILES += $(bench_programs)
 
-bench_turbotap_forward_SOURCES = bench/turbotap-forward.c
+bench_turbotap_forward_SOURCES = bench/turbotap-forward.c \
+	bench/bench-program.h
 bench_turbotap_forward_LDADD = lib/libturbotap.a
-bench_turbotap_gen_SOURCES = bench/turbotap-gen.c bench/bench-frame.h
+bench_turbotap_gen_SOURCES = bench/turbotap-gen.c \
+	bench/bench-frame.h bench/bench-program.h
 bench_turbotap_gen_LDADD =
-bench_turbotap_sink_SOURCES = bench/turbotap-sink.c bench/bench-frame.h
+bench_turbotap_sink_SOURCES = bench/turbotap-sink.c \
+	bench/bench-frame.h bench/bench-program.h
 bench_turbotap_sink_LDADD =
 
 EXTRA_DIST += \

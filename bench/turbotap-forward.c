@@ -10,14 +10,12 @@
  * Runs until SIGTERM and then prints the counters of the queues as one JSON
  * object.  Must not know Open vSwitch. */
 
-#include <errno.h>
+#define _GNU_SOURCE 1
+
 #include <getopt.h>
 #include <inttypes.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
+#include "bench-program.h"
 #include "turbotap-dev.h"
 #include "turbotap-queue.h"
 
@@ -37,22 +35,6 @@ struct direction {
     unsigned int wait;          /* Turns left of the present pause. */
 };
 
-static volatile sig_atomic_t stop;
-
-static void
-on_signal(int signo)
-{
-    (void) signo;
-    stop = 1;
-}
-
-static void
-die(const char *what, int error)
-{
-    fprintf(stderr, "turbotap-forward: %s: %s\n", what, strerror(error));
-    exit(EXIT_FAILURE);
-}
-
 static struct turbotap_dev *
 open_dev(const char *name)
 {
@@ -63,7 +45,7 @@ open_dev(const char *name)
         error = turbotap_dev_set_n_txq(dev, 1);
     }
     if (error) {
-        die(name, error);
+        die_of(name, error);
     }
     return dev;
 }
@@ -80,7 +62,7 @@ open_queue(const struct turbotap_io_class *class, int fd,
     int error = turbotap_queue_open(class, &config, &queue);
 
     if (error) {
-        die(class->name, error);
+        die_of(class->name, error);
     }
     return queue;
 }
@@ -94,7 +76,7 @@ refill(struct turbotap_queue *rx, struct turbotap_buf *bufs, unsigned int n)
         bufs[i].size = BUF_SIZE;
     }
     if (turbotap_queue_fill(rx, bufs, n) != n) {
-        die("fill", ENOBUFS);
+        die_of("fill", ENOBUFS);
     }
 }
 
@@ -111,7 +93,7 @@ open_direction(struct direction *dir, const struct turbotap_io_class *class,
     n = turbotap_queue_room(dir->rx);
     dir->arena = aligned_alloc(4096, (size_t) n * BUF_SIZE);
     if (!dir->arena) {
-        die("aligned_alloc", ENOMEM);
+        die_of("aligned_alloc", ENOMEM);
     }
     for (unsigned int i = 0; i < n; i++) {
         struct turbotap_buf buf = {
@@ -150,7 +132,7 @@ forward(struct direction *dir)
     error = turbotap_queue_recv(dir->rx, bufs, TURBOTAP_BURST, &n);
     if (error) {
         if (error != EAGAIN) {
-            die("recv", error);
+            die_of("recv", error);
         }
         dir->pause = dir->pause ? dir->pause * 2 : 1;
         if (dir->pause > MAX_PAUSE) {
@@ -187,7 +169,6 @@ main(int argc, char *argv[])
 {
     const char *name_a = NULL, *name_b = NULL, *io = "";
     const struct turbotap_io_class *class;
-    struct sigaction sa = { .sa_handler = on_signal };
     char reason[TURBOTAP_REASON_LEN];
     struct turbotap_dev *a, *b;
     struct direction ab, ba;
@@ -220,8 +201,7 @@ main(int argc, char *argv[])
     }
     open_direction(&ab, class, a, b);
     open_direction(&ba, class, b, a);
-    sigaction(SIGTERM, &sa, NULL);
-    sigaction(SIGINT, &sa, NULL);
+    catch_signals();
     puts("{\"ready\": true}");
     fflush(stdout);
 

@@ -20,21 +20,17 @@
 
 #define _GNU_SOURCE 1
 
-#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <linux/if_packet.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bench-frame.h"
+#include "bench-program.h"
 
 /* Frames in one sendmmsg(): the more, the less its fixed cost matters; the
  * kernel takes 1024 messages at most. */
@@ -84,40 +80,6 @@ struct result {
     int last_error;             /* What the last of these failed with. */
     double seconds;
 };
-
-static volatile sig_atomic_t stop;
-
-static void
-on_signal(int signo)
-{
-    (void) signo;
-    stop = 1;
-}
-
-static void
-die(const char *what)
-{
-    fprintf(stderr, "turbotap-gen: %s: %s\n", what, strerror(errno));
-    exit(EXIT_FAILURE);
-}
-
-static double
-now(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
-static void
-sleep_until(double when)
-{
-    struct timespec ts = { .tv_sec = when };
-
-    ts.tv_nsec = (when - ts.tv_sec) * 1e9;
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
-}
 
 /* Returns a socket that sends out of 'device' and receives nothing.  With
  * 'bypass', past its queueing discipline, which takes no burst. */
@@ -398,7 +360,6 @@ main(int argc, char *argv[])
         .seconds = 1,
         .count = UINT64_MAX,
     };
-    struct sigaction sa = { .sa_handler = on_signal };
     struct result result = { .tried = 0 };
     int opt, fd;
 
@@ -432,8 +393,7 @@ main(int argc, char *argv[])
         usage();
     }
 
-    sigaction(SIGTERM, &sa, NULL);
-    sigaction(SIGINT, &sa, NULL);
+    catch_signals();
     fd = open_socket(config.device, config.burst == 1);
     generate(fd, &config, &result);
     print_result(&result);

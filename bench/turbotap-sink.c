@@ -20,22 +20,18 @@
 
 #define _GNU_SOURCE 1
 
-#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <poll.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bench-frame.h"
+#include "bench-program.h"
 
 /* 64 MiB in 64 blocks. */
 #define BLOCK_SIZE (1 << 20)
@@ -59,33 +55,6 @@ struct verdict {
     uint64_t foreign;           /* Anything else that the device got. */
     uint64_t ring_drops;        /* Frames that the ring had no room for. */
 };
-
-static volatile sig_atomic_t stop;
-
-static void
-die(const char *what)
-{
-    fprintf(stderr, "turbotap-sink: %s: %s\n", what, strerror(errno));
-    exit(EXIT_FAILURE);
-}
-
-static double
-now(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
-static void
-sleep_until(double when)
-{
-    struct timespec ts = { .tv_sec = when };
-
-    ts.tv_nsec = (when - ts.tv_sec) * 1e9;
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
-}
 
 /* Counting. */
 
@@ -189,13 +158,6 @@ count(const char *device, double delay, double seconds)
 }
 
 /* Verifying. */
-
-static void
-on_signal(int signo)
-{
-    (void) signo;
-    stop = 1;
-}
 
 /* Returns true if 'h', the first octets of a frame of 'size' octets, belongs
  * to run 'run'. */
@@ -352,7 +314,6 @@ check_block(struct tpacket_block_desc *block, uint32_t run,
 static void
 verify(const char *device, double seconds, uint32_t run)
 {
-    struct sigaction sa = { .sa_handler = on_signal };
     struct flow *flows = calloc(BENCH_MAX_FLOWS, sizeof *flows);
     struct verdict v = { .frames = 0 };
     struct tpacket_stats_v3 stats;
@@ -365,8 +326,7 @@ verify(const char *device, double seconds, uint32_t run)
     if (!flows) {
         die("calloc");
     }
-    sigaction(SIGTERM, &sa, NULL);
-    sigaction(SIGINT, &sa, NULL);
+    catch_signals();
     puts("{\"ready\": true}");
     fflush(stdout);
 
