@@ -130,19 +130,22 @@ class Veth(Peer):
 
 
 class Forwarder(Peer):
-    """turbotap's queues with I/O class 'io' and no switch."""
+    """turbotap's queues with I/O class 'io' and no switch; with 'header',
+    frames carry a virtio-net header, as they do with TSO."""
 
     kind = "bare"
 
-    def __init__(self, tools, io):
-        super().__init__("bare-" + io)
+    def __init__(self, tools, io, header=False):
+        super().__init__("bare-%s%s" % (io, "-tso" * header))
         self.tools = tools
         self.io = io
+        self.header = header
 
     def _start(self):
         process = machine.Process(
             [os.path.join(self.tools, "turbotap-forward"),
-             "-a", DEVICES["a"], "-b", DEVICES["b"], "-c", self.io],
+             "-a", DEVICES["a"], "-b", DEVICES["b"], "-c", self.io]
+            + ["-v"] * self.header,
             ns=self.namespaces["switch"], cpu=SWITCH_CPU)
         self.processes.append(process)
         process.ready()

@@ -202,8 +202,8 @@ def tso_tables(results):
                               "1 queue, 1 PMD", "2 queues, 2 PMDs"],
                     ["TSO, %s: TCP, 8 streams" % how
                      for how in ("1 queue", "2 queues")], 1e9),
-        pairs_table(results, ["64 B, 1 flow, kframe/s", "without TSO",
-                              "with TSO"],
+        pairs_table(results, ["64 B, 1 flow, kframe/s", "without header",
+                              "with header"],
                     ["TSO, %s: 64 B, 1 flow" % how
                      for how in ("without", "with")], 1e3),
     ]

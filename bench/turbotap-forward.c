@@ -18,8 +18,13 @@
 #include "bench-program.h"
 #include "turbotap-dev.h"
 #include "turbotap-queue.h"
+#include "turbotap-vnet.h"
 
 #define BUF_SIZE 2048           /* Room for a frame, in octets. */
+
+/* From one buffer to the next, in octets: not such that all begin in the same
+ * few sets of the cache. */
+#define BUF_STRIDE (BUF_SIZE + 192)
 
 /* After empty polls a direction is left alone for up to this many turns of the
  * main loop, so that the quiet direction does not tax the busy one with its
@@ -35,12 +40,18 @@ struct direction {
     unsigned int wait;          /* Turns left of the present pause. */
 };
 
+/* Of the virtio-net header, in octets, 0 without. */
+static uint32_t hdr_len;
+
 static struct turbotap_dev *
 open_dev(const char *name)
 {
     struct turbotap_dev *dev;
-    int error = turbotap_dev_open(name, false, &dev);
+    int error = turbotap_dev_open(name, hdr_len != 0, &dev);
 
+    if (!error && hdr_len) {
+        error = turbotap_dev_set_vnet_hdr_size(dev, hdr_len);
+    }
     if (!error) {
         error = turbotap_dev_set_n_txq(dev, 1);
     }
@@ -57,6 +68,7 @@ open_queue(const struct turbotap_io_class *class, int fd,
     const struct turbotap_queue_config config = {
         .fd = fd,
         .direction = direction,
+        .hdr_len = hdr_len,
     };
     struct turbotap_queue *queue;
     int error = turbotap_queue_open(class, &config, &queue);
@@ -91,13 +103,13 @@ open_direction(struct direction *dir, const struct turbotap_io_class *class,
     dir->tx = open_queue(class, turbotap_dev_txq_fd(to, 0), TURBOTAP_TX);
 
     n = turbotap_queue_room(dir->rx);
-    dir->arena = aligned_alloc(4096, (size_t) n * BUF_SIZE);
+    dir->arena = aligned_alloc(4096, (size_t) n * BUF_STRIDE);
     if (!dir->arena) {
         die_of("aligned_alloc", ENOMEM);
     }
     for (unsigned int i = 0; i < n; i++) {
         struct turbotap_buf buf = {
-            .cookie = (char *) dir->arena + (size_t) i * BUF_SIZE,
+            .cookie = (char *) dir->arena + (size_t) i * BUF_STRIDE,
         };
 
         refill(dir->rx, &buf, 1);
@@ -174,17 +186,19 @@ main(int argc, char *argv[])
     struct direction ab, ba;
     int opt;
 
-    while ((opt = getopt(argc, argv, "a:b:c:")) != -1) {
+    while ((opt = getopt(argc, argv, "a:b:c:v")) != -1) {
         switch (opt) {
         case 'a': name_a = optarg; break;
         case 'b': name_b = optarg; break;
         case 'c': io = optarg; break;
+        case 'v': hdr_len = TURBOTAP_VNET_HDR_LEN; break;
         default: name_a = NULL; optind = argc; break;
         }
     }
     if (!name_a || !name_b || optind != argc) {
         fprintf(stderr,
-                "usage: turbotap-forward -a DEVICE -b DEVICE -c CLASS\n");
+                "usage: turbotap-forward -a DEVICE -b DEVICE -c CLASS [-v]\n"
+                "  -v: frames have a virtio-net header\n");
         return EXIT_FAILURE;
     }
     class = turbotap_io_lookup(io);
