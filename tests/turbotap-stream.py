@@ -26,9 +26,9 @@ CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 3
 SO_RCVBUFFORCE = 33
 SOL_PACKET = 263
-PACKET_AUXDATA = 8
-TP_STATUS_CSUMNOTREADY = 8
-AUXDATA = struct.Struct("=IIIHHHH")
+PACKET_VNET_HDR = 15
+VNET_HDR = struct.Struct("=BBHHHH")
+VNET_HDR_F_NEEDS_CSUM = 1
 
 PREFIXES = {"4": ("10.1.1.",), "6": ("fc00::",), "both": ("10.1.1.", "fc00::")}
 UDP_SIZES = (0, 1, 2, 13, 512, 1024, 1200)      # Of payload, in octets.
@@ -54,38 +54,59 @@ def ones_sum(data, total=0):
     return total
 
 
-def checksums_are_good(frame, partial):
-    """Returns whether the checksums of an Ethernet 'frame' are right, of which
-    the transport checksum may be 'partial'.  What has none is good."""
-    ofs = 12
-    while frame[ofs:ofs + 2] in (b"\x81\0", b"\x88\xa8"):
-        ofs += 4
-    ethertype = struct.unpack_from("!H", frame, ofs)[0]
-    ip = frame[ofs + 2:]
-    if ethertype == 0x0800:
-        hlen = (ip[0] & 15) * 4
-        ip = ip[:struct.unpack_from("!H", ip, 2)[0]]
-        if ones_sum(ip[:hlen]) != 0xffff:
+class Packet:
+    """What is in an Ethernet frame: the 'header' of IPv4 or IPv6 and, unless
+    it is a fragment, the 'payload', of protocol 'proto'."""
+
+    def __init__(self, frame):
+        ofs = 12
+        while frame[ofs:ofs + 2] in (b"\x81\0", b"\x88\xa8"):
+            ofs += 4
+        ethertype = struct.unpack_from("!H", frame, ofs)[0]
+        ip = frame[ofs + 2:]
+        self.header = self.payload = b""
+        self.proto = None
+        self.ipv4 = ethertype == 0x0800
+        if self.ipv4:
+            hlen = (ip[0] & 15) * 4
+            size = struct.unpack_from("!H", ip, 2)[0]
+            if not struct.unpack_from("!H", ip, 6)[0] & 0x3fff:
+                self.proto = ip[9]
+            self.addresses = ip[12:20]
+        elif ethertype == 0x86dd:
+            hlen = 40
+            size = 40 + struct.unpack_from("!H", ip, 4)[0]
+            self.proto = ip[6]
+            self.addresses = ip[8:40]
+        else:
+            return
+        self.header = ip[:hlen]
+        self.payload = ip[hlen:size]
+
+    def is_stream(self):
+        """Returns whether this is TCP or UDP."""
+        return self.proto in (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
+
+    def segment(self):
+        """Returns how much TCP payload there is, in octets."""
+        return (len(self.payload) - (self.payload[12] >> 4) * 4
+                if self.proto == socket.IPPROTO_TCP else 0)
+
+    def checksums_are_good(self, partial):
+        """Returns whether the checksums are right, of which the one of TCP or
+        UDP may be 'partial'.  What has none is good."""
+        if self.ipv4 and ones_sum(self.header) != 0xffff:
             return False
-        if struct.unpack_from("!H", ip, 6)[0] & 0x3fff:
+        if not self.is_stream():
             return True
-        proto, addresses = ip[9], ip[12:20]
-    elif ethertype == 0x86dd:
-        hlen, proto, addresses = 40, ip[6], ip[8:40]
-        ip = ip[:40 + struct.unpack_from("!H", ip, 4)[0]]
-    else:
-        return True
-    payload = ip[hlen:]
-    if proto not in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
-        return True
-    pseudo = ones_sum(addresses, proto + len(payload))
-    at = 16 if proto == socket.IPPROTO_TCP else 6
-    checksum = struct.unpack_from("!H", payload, at)[0]
-    if partial:
-        return checksum % 0xffff == pseudo % 0xffff
-    if not checksum and proto == socket.IPPROTO_UDP:
-        return ethertype == 0x0800
-    return ones_sum(payload, pseudo) == 0xffff
+        pseudo = ones_sum(self.addresses, self.proto + len(self.payload))
+        at = 16 if self.proto == socket.IPPROTO_TCP else 6
+        checksum = struct.unpack_from("!H", self.payload, at)[0]
+        if partial:
+            return checksum % 0xffff == pseudo % 0xffff
+        if not checksum and self.proto == socket.IPPROTO_UDP:
+            return self.ipv4
+        return ones_sum(self.payload, pseudo) == 0xffff
 
 
 class Sniffer:
@@ -96,26 +117,29 @@ class Sniffer:
         self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW,
                                   socket.htons(ETH_P_ALL))
         self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 256 << 20)
-        self.sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        self.sock.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
         self.sock.bind((device, ETH_P_ALL))
         self.sock.setblocking(False)
-        self.frames = self.partial = self.bad = self.longest = 0
+        self.frames = self.partial = self.bad = 0
+        self.longest = self.segment = 0
 
     def run(self):
         while True:
             try:
-                frame, control, _, address = self.sock.recvmsg(
-                    70000, socket.CMSG_SPACE(AUXDATA.size))
+                data, address = self.sock.recvfrom(70000)
             except BlockingIOError:
                 return
             if address[2] == socket.PACKET_OUTGOING:
                 continue
-            status = AUXDATA.unpack(control[0][2])[0] if control else 0
-            partial = bool(status & TP_STATUS_CSUMNOTREADY)
-            self.frames += 1
+            flags, _, _, gso_size, _, _ = VNET_HDR.unpack_from(data)
+            frame = data[VNET_HDR.size:]
+            partial = bool(flags & VNET_HDR_F_NEEDS_CSUM)
+            packet = Packet(frame)
+            self.frames += packet.is_stream()
             self.partial += partial
             self.longest = max(self.longest, len(frame))
-            self.bad += not checksums_are_good(frame, partial)
+            self.segment = max(self.segment, gso_size or packet.segment())
+            self.bad += not packet.checksums_are_good(partial)
 
 
 def open_socket(end, kind, port=0):
@@ -144,42 +168,57 @@ class Transfer:
             sniffer.run()
         return any(select.select(readers, writers, [], self.timeout)[:2])
 
-    def tcp(self, client_end, server_end, target, chunks):
+    def wait_until(self, condition):
+        """Waits until the function 'condition' returns true, which depends on
+        what the sniffers see.  Returns false when they saw nothing for too
+        long."""
+        while True:
+            for sniffer in self.sniffers:
+                sniffer.run()
+            if condition():
+                return True
+            if not select.select([s.sock for s in self.sniffers], [], [],
+                                 self.timeout)[0]:
+                return False
+
+    def tcp(self, client_end, server_end, target, chunks, backward):
         """Returns whether 'chunks', each one write, arrive at the server,
-        which the client knows under the address 'target'."""
+        which the client knows under the address 'target', or at the client
+        if 'backward'."""
         server = open_socket(server_end, socket.SOCK_STREAM, PORT)
         server.listen()
         client = open_socket(client_end, socket.SOCK_STREAM)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.connect_ex((target, PORT))
         if not self.wait([server]):
             return False
         conn = server.accept()[0]
         conn.setblocking(False)
+        sender, receiver = (conn, client) if backward else (client, conn)
+        sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         expected = b"".join(chunks)
         received = bytearray()
         pending = list(reversed(chunks))
         while len(received) < len(expected):
-            if not self.wait([conn], [client] if pending else []):
+            if not self.wait([receiver], [sender] if pending else []):
                 return False
             if pending:
                 try:
-                    n = client.send(pending[-1])
+                    n = sender.send(pending[-1])
                     rest = pending.pop()[n:]
                     if rest:
                         pending.append(rest)
                 except BlockingIOError:
                     pass
             try:
-                received += conn.recv(1 << 20)
+                received += receiver.recv(1 << 20)
             except BlockingIOError:
                 pass
         for sock in (client, conn, server):
             sock.close()
         return received == expected
 
-    def udp(self, client_end, server_end, target, datagrams):
+    def udp(self, client_end, server_end, target, datagrams, _):
         """Returns whether 'datagrams' come back from an echo server, which
         the client knows under the address 'target'."""
         server = open_socket(server_end, socket.SOCK_DGRAM, PORT)
@@ -208,12 +247,20 @@ def main():
                         help="IP version")
     parser.add_argument("-k", "--kind", default="",
                         help="only transfers whose name begins so")
-    parser.add_argument("-t", "--timeout", type=float, default=5.0,
+    parser.add_argument("-t", "--timeout", type=float, default=10.0,
                         help="seconds without progress that end a transfer")
     parser.add_argument("-c", "--connect", metavar="ADDRESS",
-                        help="only connect from A, and to this address")
+                        help="only connect from A, and to this address; TCP "
+                        "streams go in both directions nevertheless")
+    parser.add_argument("-w", "--watch", metavar="HOST",
+                        help="a third host, which must receive a copy of each "
+                        "TCP and UDP packet that A and B receive")
     parser.add_argument("-l", "--longest", action="store_true",
                         help="print the longest frame of each direction")
+    parser.add_argument("-s", "--segment", action="store_true",
+                        help="print the longest TCP segment of each "
+                        "direction, as it is once a longer frame has been cut "
+                        "for a wire")
     for host in "AB":
         parser.add_argument("host" + host, metavar=host,
                             help="PID,DEVICE,NUMBER: a process in the "
@@ -222,6 +269,8 @@ def main():
     args = parser.parse_args()
 
     hosts = [arg.split(",") for arg in (args.hostA, args.hostB)]
+    if args.watch:
+        hosts.append(args.watch.split(","))
     sniffers = [Sniffer(pid, device) for pid, device, _ in hosts]
     transfer = Transfer(args, sniffers)
     rand = random.Random(1)
@@ -233,24 +282,30 @@ def main():
     )
     ok = True
     for prefix in PREFIXES[args.ip]:
-        ends = [(pid, prefix + number) for pid, _, number in hosts]
-        for client, server in ((0, 1), (1, 0)):
-            if args.connect and client:
-                continue
+        ends = [(pid, prefix + number) for pid, _, number in hosts[:2]]
+        for sender, receiver in ((0, 1), (1, 0)):
+            client, server = (0, 1) if args.connect else (sender, receiver)
             target = args.connect or ends[server][1]
             for name, function, data in kinds:
                 if (name.startswith(args.kind)
                         and not function(ends[client], ends[server], target,
-                                         data)):
+                                         data, client != sender)):
                     print("%s from %s to %s failed"
                           % (name, ends[client][1], target))
                     ok = False
-    for name, sniffer in zip("ab", sniffers):
+    if args.watch and not transfer.wait_until(
+            lambda: sniffers[2].frames == sniffers[0].frames
+            + sniffers[1].frames):
+        print("copies: %d of %d" % (sniffers[2].frames, sniffers[0].frames
+                                    + sniffers[1].frames))
+        ok = False
+    for name, sniffer in zip(("a", "b", "copies"), sniffers):
         sniffer.run()
         print("%s: %d bad checksums" % (name, sniffer.bad)
               + (", longest %d, partial %s"
                  % (sniffer.longest, sniffer.partial > 0)
-                 if args.longest else ""))
+                 if args.longest else "")
+              + (", segment %d" % sniffer.segment if args.segment else ""))
     print("ok" if ok else "failed")
     return 0 if ok else 1
 
