@@ -96,16 +96,19 @@ rx_to_ol_flags(const struct turbotap_vnet_rx *rx)
     return flags;
 }
 
-/* Stores in '*flags' the offload flags of the frame in 'buf'.  Returns 0, or
- * EINVAL if its header is malformed. */
+/* Stores in '*flags' the offload flags of the frame in 'buf', and in
+ * '*seg_size' the payload of the segments it is to be cut into, in octets, or
+ * 0.  Returns 0, or EINVAL if its header is malformed. */
 static int
-parse_header(const struct turbotap_buf *buf, uint64_t *flags)
+parse_header(const struct turbotap_buf *buf, uint64_t *flags,
+             uint16_t *seg_size)
 {
     uint8_t *frame = (uint8_t *) buf->data + TURBOTAP_VNET_HDR_LEN;
     uint32_t size = buf->size - TURBOTAP_VNET_HDR_LEN;
     struct turbotap_vnet_rx rx;
 
     *flags = 0;
+    *seg_size = 0;
     if (turbotap_vnet_is_plain(buf->data)) {
         return 0;
     }
@@ -118,6 +121,7 @@ parse_header(const struct turbotap_buf *buf, uint64_t *flags)
         turbotap_vnet_complete(frame, size, &rx);
     }
     *flags = rx_to_ol_flags(&rx);
+    *seg_size = rx.seg_size;
     return 0;
 }
 
@@ -145,9 +149,10 @@ netdev_turbotap_offload_receive(struct turbotap_queue *queue,
         uint32_t size = bufs[i].size - TURBOTAP_VNET_HDR_LEN;
         struct dp_packet *packet = bufs[i].cookie;
         bool malformed, copy;
+        uint16_t seg_size;
         uint64_t flags;
 
-        malformed = parse_header(&bufs[i], &flags);
+        malformed = parse_header(&bufs[i], &flags, &seg_size);
         copy = bufs[i].size <= MAX_COPY;
         if (malformed || copy) {
             back[n_back] = bufs[i];
@@ -166,6 +171,7 @@ netdev_turbotap_offload_receive(struct turbotap_queue *queue,
         }
         dp_packet_set_size(packet, size);
         *dp_packet_ol_flags_ptr(packet) |= flags;
+        dp_packet_set_tso_segsz(packet, seg_size);
         dp_packet_batch_add(batch, packet);
     }
 
@@ -205,6 +211,7 @@ write_header(void *hdr, struct dp_packet *packet, unsigned int mtu)
         .proto = (dp_packet_hwol_l4_is_udp(packet)
                   ? IPPROTO_UDP : IPPROTO_TCP),
         .mtu = tso ? MIN(mtu, UINT16_MAX) : 0,
+        .seg_size = dp_packet_get_tso_segsz(packet),
     };
 
     if (!tso && !dp_packet_hwol_l4_mask(packet)) {
@@ -242,6 +249,7 @@ make_headroom(struct dp_packet *packet)
     copy->l3_ofs = packet->l3_ofs;
     copy->l4_ofs = packet->l4_ofs;
     *dp_packet_ol_flags_ptr(copy) = *dp_packet_ol_flags_ptr(packet);
+    dp_packet_set_tso_segsz(copy, dp_packet_get_tso_segsz(packet));
     dp_packet_delete(packet);
     return copy;
 }
