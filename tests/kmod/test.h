@@ -431,6 +431,17 @@ hold_frame(int s, int raw, const uint8_t frame[HELD_LEN])
     return false;
 }
 
+/* Receives a frame that a limited_queue() has let go, like recv().  That there
+ * is room again is known a moment before 'raw' has the frame. */
+static inline ssize_t
+recv_released(int raw, void *frame, size_t size)
+{
+    struct pollfd pfd = { .fd = raw, .events = POLLIN };
+
+    must(poll(&pfd, 1, 10000));
+    return recv(raw, frame, size, MSG_DONTWAIT);
+}
+
 /* Has the host send frames 'first' to 'first' + 'n' - 1. */
 static inline void
 host_sends(int host, size_t length, uint32_t first, int n)
