@@ -273,8 +273,8 @@ netdev_turbotap_rxq_recv(struct netdev_rxq *rxq, struct dp_packet_batch *batch,
                          int *qfill)
 {
     struct netdev_rxq_turbotap *rx = netdev_rxq_turbotap_cast(rxq);
-    uint32_t buf_size = netdev_turbotap_cast(rxq->netdev)->buf_size;
     struct turbotap_buf bufs[NETDEV_MAX_BURST];
+    uint32_t buf_size;
     unsigned int n;
 
     if (turbotap_queue_recv(rx->queue, bufs, ARRAY_SIZE(bufs), &n)) {
@@ -282,6 +282,7 @@ netdev_turbotap_rxq_recv(struct netdev_rxq *rxq, struct dp_packet_batch *batch,
         return EAGAIN;
     }
 
+    buf_size = netdev_turbotap_cast(rxq->netdev)->buf_size;
     dp_packet_batch_init(batch);
     if (rx->queue->hdr_len) {
         netdev_turbotap_offload_receive(rx->queue, bufs, n, buf_size, batch);
