@@ -41,6 +41,8 @@ struct turbotap_dev {
     int txq_fds[TURBOTAP_MAX_FDS];
     unsigned int n_rxq;         /* At least 1. */
     unsigned int n_txq;
+    unsigned int n_own_txqs;    /* So many have a queue of their own, the others
+                                 * share those. */
 };
 
 /* Opens a descriptor and attaches it as a queue to the device 'name' in this
@@ -311,25 +313,71 @@ add_queue(const struct turbotap_dev *dev, int *fdp)
     return error;
 }
 
-/* Opens one more descriptor of 'dev', detached, and stores it in '*fdp'.
- * Returns 0 or a positive errno value. */
+/* Attaches or detaches the queue 'fd'.  Returns 0 or a positive errno value. */
 static int
-add_detached_queue(const struct turbotap_dev *dev, int *fdp)
+set_attached(int fd, bool attached)
 {
     struct ifreq ifr;
-    int error;
-
-    error = add_queue(dev, fdp);
-    if (error) {
-        return error;
-    }
 
     memset(&ifr, 0, sizeof ifr);
-    ifr.ifr_flags = IFF_DETACH_QUEUE;
-    if (ioctl(*fdp, TUNSETQUEUE, &ifr) < 0) {
-        error = errno;
-        close(*fdp);
+    ifr.ifr_flags = attached ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
+    return ioctl(fd, TUNSETQUEUE, &ifr) < 0 ? errno : 0;
+}
+
+/* Opens one more descriptor for a detached queue that 'dev' has, and stores it
+ * in '*fdp'.  Returns 0 or a positive errno value. */
+static int
+share_txq(const struct turbotap_dev *dev, int *fdp)
+{
+    *fdp = fcntl(dev->txq_fds[dev->n_txq % dev->n_own_txqs], F_DUPFD_CLOEXEC,
+                 0);
+    return *fdp < 0 ? errno : 0;
+}
+
+/* Opens the first 'n' transmit queues of 'dev' such that they have the number
+ * of receive queue 0, which is detached for a moment.
+ *
+ * A queue that is detached keeps the number that it had, and what it sends has
+ * it, too.  That must be one of a receive queue: get_rps_cpu() of
+ * net/core/dev.c takes one beyond those for an error, warns of it, and does not
+ * steer the frame to another CPU (RPS).  A new queue comes last, and when one
+ * is detached the last one takes its place and its number (tun_attach() and
+ * __tun_detach()).
+ *
+ * Returns 0 or a positive errno value; then there is no transmit queue. */
+static int
+add_first_txqs(struct turbotap_dev *dev, unsigned int n)
+{
+    int first = dev->rxq_fds[0];
+    int holder = first;         /* Of the number. */
+    int error = 0;
+
+    while (!error && dev->n_txq < n) {
+        int *fdp = &dev->txq_fds[dev->n_txq];
+
+        error = add_queue(dev, fdp);
+        if (!error) {
+            dev->n_txq++;
+            error = set_attached(holder, false);
+            if (!error) {
+                holder = *fdp;
+            }
+        }
     }
+
+    if (holder != first) {
+        int attach_error = set_attached(first, true);
+
+        if (!attach_error) {
+            attach_error = set_attached(holder, false);
+        }
+        error = error ? error : attach_error;
+    }
+    if (error) {
+        close_fds(dev->txq_fds, dev->n_txq);
+        dev->n_txq = 0;
+    }
+    dev->n_own_txqs = dev->n_txq;
     return error;
 }
 
@@ -377,8 +425,18 @@ turbotap_dev_n_rxq(const struct turbotap_dev *dev)
 int
 turbotap_dev_set_n_txq(struct turbotap_dev *dev, unsigned int n_txq)
 {
-    return set_n_fds(dev, dev->txq_fds, &dev->n_txq, n_txq,
-                     add_detached_queue);
+    int error;
+
+    if (n_txq > TURBOTAP_MAX_FDS) {
+        return E2BIG;
+    } else if (!dev->n_txq) {
+        return add_first_txqs(dev, n_txq);
+    }
+    error = set_n_fds(dev, dev->txq_fds, &dev->n_txq, n_txq, share_txq);
+    if (dev->n_own_txqs > dev->n_txq) {
+        dev->n_own_txqs = dev->n_txq;
+    }
+    return error;
 }
 
 unsigned int

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <netinet/ip.h>
@@ -28,6 +29,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -419,7 +421,6 @@ test_deleted(void **state)
 
     assert_int_equal(turbotap_dev_get_name(f->dev, name), EBADFD);
     assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 3), EBADFD);
-    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 3), EBADFD);
     assert_int_equal(turbotap_dev_set_persist(f->dev, true), EBADFD);
     assert_int_equal(turbotap_dev_set_offload(f->dev, 0), EBADFD);
     assert_int_equal(turbotap_dev_n_rxq(f->dev), 2);
@@ -429,6 +430,8 @@ test_deleted(void **state)
     /* Queues can still go away. */
     assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 1), 0);
     assert_int_equal(turbotap_dev_set_n_txq(f->dev, 0), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 1), EBADFD);
+    assert_int_equal(turbotap_dev_n_txq(f->dev), 0);
 }
 
 static void
@@ -547,9 +550,6 @@ test_fds_of_device(void **state)
     assert_int_equal(turbotap_dev_set_n_txq(f->dev, 2), 0);
     n_fds = host_count_fds();
 
-    assert_int_equal(turbotap_dev_set_n_txq(f->dev, TURBOTAP_MAX_FDS - 3),
-                     E2BIG);
-    assert_int_equal(turbotap_dev_n_txq(f->dev), 2);
     assert_int_equal(turbotap_dev_set_n_rxq(f->dev, TURBOTAP_MAX_FDS - 1),
                      E2BIG);
     assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 1000000), E2BIG);
@@ -557,17 +557,32 @@ test_fds_of_device(void **state)
     assert_int_equal(host_count_fds(), n_fds);
     check_traffic(f->dev, true);
 
-    /* The last one fits, with nobody else there. */
-    assert_int_equal(turbotap_dev_open(TAP, false, &other), 0);
-    n_fds = host_count_fds();
-    assert_int_equal(turbotap_dev_set_n_txq(f->dev, TURBOTAP_MAX_FDS - 4),
+    /* Those that share a queue do not count. */
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, TURBOTAP_MAX_FDS + 1),
                      E2BIG);
     assert_int_equal(turbotap_dev_n_txq(f->dev), 2);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, TURBOTAP_MAX_FDS), 0);
+    assert_int_equal(turbotap_dev_n_txq(f->dev), TURBOTAP_MAX_FDS);
+    assert_int_equal(host_count_fds(), n_fds + TURBOTAP_MAX_FDS - 2);
+    check_traffic(f->dev, true);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 0), 0);
+    n_fds -= 2;
     assert_int_equal(host_count_fds(), n_fds);
+
+    /* The last one fits, with nobody else there. */
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, TURBOTAP_MAX_FDS - 3),
+                     E2BIG);
+    assert_int_equal(turbotap_dev_n_txq(f->dev), 0);
+    assert_int_equal(turbotap_dev_open(TAP, false, &other), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, TURBOTAP_MAX_FDS - 4),
+                     E2BIG);
+    assert_int_equal(turbotap_dev_n_txq(f->dev), 0);
     turbotap_dev_close(other);
+    assert_int_equal(host_count_fds(), n_fds);
+    check_traffic(f->dev, true);
     assert_int_equal(turbotap_dev_set_n_txq(f->dev, TURBOTAP_MAX_FDS - 4), 0);
     assert_int_equal(turbotap_dev_n_txq(f->dev), TURBOTAP_MAX_FDS - 4);
-    assert_int_equal(host_count_fds(), n_fds - 1 + TURBOTAP_MAX_FDS - 6);
+    assert_int_equal(host_count_fds(), n_fds + TURBOTAP_MAX_FDS - 4);
     check_traffic(f->dev, true);
 
     assert_int_equal(turbotap_dev_set_n_txq(f->dev, 0), 0);
@@ -581,17 +596,19 @@ test_fds_of_process(void **state)
     struct fixture *f = *state;
     struct turbotap_dev *other;
     struct rlimit old, low;
-    unsigned int n_fds;
 
     assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 2), 0);
-    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 1), 0);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
-    n_fds = host_count_fds();
 
-    for (unsigned int room = 0; room < 6; room++) {
-        unsigned int lowest = dup(turbotap_dev_rxq_fd(f->dev, 0));
+    for (unsigned int i = 0; i < 12; i++) {
+        unsigned int n_txq = i / 6;
+        unsigned int room = i % 6;
         int rxq_error, txq_error, open_error = EMFILE;
+        unsigned int n_fds, lowest;
 
+        assert_int_equal(turbotap_dev_set_n_txq(f->dev, n_txq), 0);
+        n_fds = host_count_fds();
+        lowest = dup(turbotap_dev_rxq_fd(f->dev, 0));
         close(lowest);
         low = old;
         low.rlim_cur = lowest + room;
@@ -607,7 +624,7 @@ test_fds_of_process(void **state)
         assert_int_equal(txq_error, EMFILE);
         assert_int_equal(open_error, EMFILE);
         assert_int_equal(turbotap_dev_n_rxq(f->dev), 2);
-        assert_int_equal(turbotap_dev_n_txq(f->dev), 1);
+        assert_int_equal(turbotap_dev_n_txq(f->dev), n_txq);
         assert_int_equal(host_count_fds(), n_fds);
         check_traffic(f->dev, true);
     }
@@ -657,6 +674,45 @@ static void
 test_attached_queue_moves_flows(void **state)
 {
     assert_int_equal(count_moved_flows(*state, true), N_FLOWS);
+}
+
+/* What transmit queues send has the number of receive queue 0, not one that no
+ * receive queue has: the host has use for it. */
+static void
+test_txq_number(void **state)
+{
+    enum { N = 3 };
+    struct fixture *f = *state;
+    int fanout = PACKET_FANOUT_QM << 16 | 1;
+    int hosts[N];
+
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 2), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 4), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 3), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 8), 0);
+    host_set_up(TAP, true);
+    check_traffic(f->dev, true);
+
+    /* The kernel gives a frame to the socket whose place in the group is the
+     * frame's number, counted from 1, modulo the sockets. */
+    for (int i = 0; i < N; i++) {
+        hosts[i] = host_open_socket(TAP, ETH_P_IP);
+        assert_int_equal(setsockopt(hosts[i], SOL_PACKET, PACKET_FANOUT,
+                                    &fanout, sizeof fanout), 0);
+    }
+    for (unsigned int i = 0; i < turbotap_dev_n_txq(f->dev); i++) {
+        struct frame frame, received;
+
+        make_frame(&frame, i, true);
+        assert_int_equal(write(turbotap_dev_txq_fd(f->dev, i), &frame,
+                               sizeof frame), sizeof frame);
+        assert_true(host_wait_readable(hosts[1], HOST_PATIENCE));
+        assert_int_equal(recv(hosts[1], &received, sizeof received, 0),
+                         sizeof frame);
+    }
+    for (int i = 0; i < N; i++) {
+        close(hosts[i]);
+    }
 }
 
 /* Offloads and the virtio-net header. */
@@ -735,6 +791,7 @@ main(void)
         TEST(test_fds_of_process),
         TEST(test_txq_moves_no_flow),
         TEST(test_attached_queue_moves_flows),
+        TEST(test_txq_number),
         TEST(test_offload),
         TEST(test_vnet_hdr),
         cmocka_unit_test(test_close_null),
