@@ -41,8 +41,8 @@ struct turbotap_dev {
     int txq_fds[TURBOTAP_MAX_FDS];
     unsigned int n_rxq;         /* At least 1. */
     unsigned int n_txq;
-    unsigned int n_own_txqs;    /* So many have a queue of their own, the others
-                                 * share those. */
+    unsigned int n_own_txqs;    /* So many have a queue of their own, the
+                                 * others share those. */
 };
 
 /* Opens a descriptor and attaches it as a queue to the device 'name' in this
@@ -313,7 +313,8 @@ add_queue(const struct turbotap_dev *dev, int *fdp)
     return error;
 }
 
-/* Attaches or detaches the queue 'fd'.  Returns 0 or a positive errno value. */
+/* Attaches or detaches the queue 'fd'.  Returns 0 or a positive errno
+ * value. */
 static int
 set_attached(int fd, bool attached)
 {
@@ -339,10 +340,10 @@ share_txq(const struct turbotap_dev *dev, int *fdp)
  *
  * A queue that is detached keeps the number that it had, and what it sends has
  * it, too.  That must be one of a receive queue: get_rps_cpu() of
- * net/core/dev.c takes one beyond those for an error, warns of it, and does not
- * steer the frame to another CPU (RPS).  A new queue comes last, and when one
- * is detached the last one takes its place and its number (tun_attach() and
- * __tun_detach()).
+ * net/core/dev.c takes one beyond those for an error, warns of it, and does
+ * not steer the frame to another CPU (RPS).  A new queue comes last, and when
+ * one is detached the last one takes its place and its number (tun_attach()
+ * and __tun_detach()).
  *
  * Returns 0 or a positive errno value; then there is no transmit queue. */
 static int
