@@ -193,6 +193,7 @@ def pairs_table(results, header, names, scale):
 
 
 def tso_tables(results):
+    """Returns the tables of what TSO does and costs, "" if there are none."""
     tables = [
         pairs_table(results, ["TCP, 1 stream, Gb/s", "without TSO",
                               "with TSO"],
@@ -263,8 +264,9 @@ def text(results):
             results, ["64 B, 1000 flows, kframe/s", "1 queue, 1 PMD",
                       "2 queues, 2 PMDs"], ["queues, 1", "queues, 2"], 1e3)
                      + "\n\n" + s["queues_note"])
-    if tso_tables(results):
-        parts.append("## TCP segmentation offload\n\n" + tso_tables(results))
+    tso = tso_tables(results)
+    if tso:
+        parts.append("## TCP segmentation offload\n\n" + tso)
     for label in results.peers():
         if label.startswith("turbotap"):
             parts.append("## %s against the others\n\n"
