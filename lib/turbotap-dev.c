@@ -12,21 +12,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if.h>
 #include <linux/if_tun.h>
-#include <pthread.h>
-#include <sched.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "turbotap-place.h"
 #include "turbotap-util.h"
 
 #define TUN_PATH "/dev/net/tun"
-#define OWN_NETNS_PATH "/proc/thread-self/ns/net"
 
 /* How often to try to add a queue to a device that is renamed or moved to
  * another network namespace each time. */
@@ -36,6 +33,10 @@ struct turbotap_dev {
     bool vnet_hdr;              /* Opened with IFF_VNET_HDR. */
     bool created;               /* By turbotap_dev_open(), not adopted. */
 
+    /* The network namespace that the descriptors were opened in.  They keep it
+     * alive. */
+    struct turbotap_netns home;
+
     /* Descriptors of the attached (rxq) and the detached (txq) queues. */
     int rxq_fds[TURBOTAP_MAX_FDS];
     int txq_fds[TURBOTAP_MAX_FDS];
@@ -43,6 +44,11 @@ struct turbotap_dev {
     unsigned int n_txq;
     unsigned int n_own_txqs;    /* So many have a queue of their own, the
                                  * others share those. */
+
+    /* Detached ones that can become receive queues when the device is where
+     * none can be opened. */
+    int spare_fds[TURBOTAP_MOVABLE_RXQS];
+    unsigned int n_spares;
 };
 
 /* Opens a descriptor and attaches it as a queue to the device 'name' in this
@@ -84,6 +90,122 @@ attach_by_name(const char *name, short int flags, int *fdp)
     return error;
 }
 
+/* What attach_there() is to do, and what became of it. */
+struct attachment {
+    const char *name;
+    short int flags;
+    int fd;
+};
+
+static int
+attach_there(void *attachment_)
+{
+    struct attachment *a = attachment_;
+
+    return attach_by_name(a->name, a->flags, &a->fd);
+}
+
+/* Opens a descriptor of the device of 'dev' at 'place', whose network
+ * namespace 'netns_fd' stands for, and stores it in '*fdp'.  Returns 0 or a
+ * positive errno value, EXDEV if it may not be opened there. */
+static int
+attach_at(const struct turbotap_dev *dev, const struct turbotap_place *place,
+          int netns_fd, int *fdp)
+{
+    struct attachment a = { .name = place->name,
+                            .flags = dev->vnet_hdr ? IFF_VNET_HDR : 0 };
+    int error;
+
+    if (place->here) {
+        return attach_by_name(a.name, a.flags, fdp);
+    } else if (!turbotap_netns_equal(&place->netns, &dev->home)) {
+        return EXDEV;
+    }
+    error = turbotap_netns_run(netns_fd, attach_there, &a);
+    *fdp = a.fd;
+    return error;
+}
+
+/* Attaches or detaches the queue 'fd'.  Returns 0 or a positive errno
+ * value. */
+static int
+set_attached(int fd, bool attached)
+{
+    struct ifreq ifr;
+
+    memset(&ifr, 0, sizeof ifr);
+    ifr.ifr_flags = attached ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
+    return ioctl(fd, TUNSETQUEUE, &ifr) < 0 ? errno : 0;
+}
+
+/* Opens one more descriptor of 'dev', attached, and stores it in '*fdp'.
+ * Returns 0 or a positive errno value.
+ *
+ * A queue can be attached only by name, in the namespace of whoever opened its
+ * descriptor; if the device is elsewhere, that would make a second device. */
+static int
+open_queue(const struct turbotap_dev *dev, int *fdp)
+{
+    int error = EAGAIN;
+
+    if (dev->n_rxq + dev->n_txq + dev->n_spares >= TURBOTAP_MAX_FDS) {
+        return E2BIG;
+    }
+    for (int i = 0; i < MAX_TRIES && error == EAGAIN; i++) {
+        struct turbotap_place place;
+        int netns_fd;
+
+        error = turbotap_place_get(dev->rxq_fds[0], &place, &netns_fd);
+        if (error) {
+            break;
+        }
+        error = attach_at(dev, &place, netns_fd, fdp);
+        close(netns_fd);
+        if (!error) {
+            /* Renamed, moved or deleted meanwhile?  Then what got attached may
+             * be another device, a new one even, which goes with the
+             * descriptor. */
+            error = turbotap_place_check(dev->rxq_fds[0], &place);
+            if (!error) {
+                error = turbotap_place_check(*fdp, &place);
+            }
+            if (error) {
+                close(*fdp);
+            }
+        }
+    }
+    return error;
+}
+
+/* Returns how many spare descriptors 'dev' should have. */
+static unsigned int
+spares_wanted(const struct turbotap_dev *dev)
+{
+    return (dev->n_rxq < TURBOTAP_MOVABLE_RXQS
+            ? TURBOTAP_MOVABLE_RXQS - dev->n_rxq : 0);
+}
+
+/* Gives 'dev' the spare descriptors that it should have, if they can be had.
+ */
+static void
+open_spares(struct turbotap_dev *dev)
+{
+    while (dev->n_spares < spares_wanted(dev)) {
+        int fd;
+
+        if (open_queue(dev, &fd)) {
+            break;
+        } else if (set_attached(fd, false)) {
+            close(fd);
+            break;
+        }
+        dev->spare_fds[dev->n_spares++] = fd;
+    }
+    while (dev->n_spares > spares_wanted(dev)) {
+        close(dev->spare_fds[--dev->n_spares]);
+    }
+}
+
 int
 turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
 {
@@ -103,6 +225,11 @@ turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
         return ENOMEM;
     }
     dev->vnet_hdr = vnet_hdr;
+    error = turbotap_netns_get_own(&dev->home);
+    if (error) {
+        free(dev);
+        return error;
+    }
 
     /* IFF_TUN_EXCL tells, without a race, who creates the device. */
     error = attach_by_name(name, flags | IFF_TUN_EXCL, &dev->rxq_fds[0]);
@@ -116,6 +243,7 @@ turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
     }
 
     dev->n_rxq = 1;
+    open_spares(dev);
     *devp = dev;
     return 0;
 }
@@ -132,6 +260,7 @@ void
 turbotap_dev_close(struct turbotap_dev *dev)
 {
     if (dev) {
+        close_fds(dev->spare_fds, dev->n_spares);
         close_fds(dev->txq_fds, dev->n_txq);
         close_fds(dev->rxq_fds, dev->n_rxq);
         free(dev);
@@ -150,179 +279,34 @@ turbotap_dev_set_persist(struct turbotap_dev *dev, bool persist)
     return ioctl(dev->rxq_fds[0], TUNSETPERSIST, persist) < 0 ? errno : 0;
 }
 
-/* Stores the name of the device of queue 'fd' in 'name'.  Returns 0 or a
- * positive errno value. */
-static int
-get_name(int fd, char name[IFNAMSIZ])
+int
+turbotap_dev_get_name(const struct turbotap_dev *dev, char *name)
 {
     struct ifreq ifr;
 
     memset(&ifr, 0, sizeof ifr);
-    if (ioctl(fd, TUNGETIFF, &ifr) < 0) {
+    if (ioctl(dev->rxq_fds[0], TUNGETIFF, &ifr) < 0) {
         return errno;
     }
     memcpy(name, ifr.ifr_name, IFNAMSIZ);
     return 0;
 }
 
-int
-turbotap_dev_get_name(const struct turbotap_dev *dev, char *name)
-{
-    return get_name(dev->rxq_fds[0], name);
-}
-
-/* Where a device is now. */
-struct place {
-    char name[IFNAMSIZ];
-    int netns;                  /* Descriptor of its network namespace. */
-    struct stat id;             /* Of the same. */
-};
-
-/* Finds out where the device of queue 'fd' is, to be closed with
- * close_place().  Returns 0 or a positive errno value. */
+/* Attaches a spare descriptor of 'dev', takes it away and stores it in '*fdp'.
+ * Returns 0 or a positive errno value, EXDEV if there is none. */
 static int
-open_place(int fd, struct place *place)
+take_spare(struct turbotap_dev *dev, int *fdp)
 {
     int error;
 
-    place->netns = ioctl(fd, TUNGETDEVNETNS);
-    if (place->netns < 0) {
-        return errno;
+    if (!dev->n_spares) {
+        return EXDEV;
     }
-    error = (fstat(place->netns, &place->id)
-             ? errno
-             : get_name(fd, place->name));
-    if (error) {
-        close(place->netns);
-    }
-    return error;
-}
-
-static void
-close_place(const struct place *place)
-{
-    close(place->netns);
-}
-
-static bool
-is_same_file(const struct stat *a, const struct stat *b)
-{
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
-}
-
-/* Returns 0 if the device of queue 'fd' is at 'place', EAGAIN if it is
- * elsewhere, or another positive errno value. */
-static int
-check_place(int fd, const struct place *place)
-{
-    struct place now;
-    bool same;
-    int error;
-
-    error = open_place(fd, &now);
-    if (error) {
-        return error;
-    }
-    same = (!strcmp(now.name, place->name)
-            && is_same_file(&now.id, &place->id));
-    close_place(&now);
-    return same ? 0 : EAGAIN;
-}
-
-/* What attach_in_netns() is to do, and what became of it. */
-struct attachment {
-    const struct place *place;
-    short int flags;
-    int fd;
-    int error;
-};
-
-/* A thread of its own, since there is no way back out of a network namespace
- * that could not fail. */
-static void *
-attach_in_netns(void *attachment_)
-{
-    struct attachment *a = attachment_;
-
-    a->error = (setns(a->place->netns, CLONE_NEWNET)
-                ? errno
-                : attach_by_name(a->place->name, a->flags, &a->fd));
-    return NULL;
-}
-
-/* Opens a descriptor of the device at 'place', with TUNSETIFF flags 'flags',
- * and stores it in '*fdp'.  Returns 0 or a positive errno value. */
-static int
-attach_at(const struct place *place, short int flags, int *fdp)
-{
-    struct attachment a = { .place = place, .flags = flags };
-    struct stat ours;
-    pthread_t thread;
-    int error;
-
-    if (stat(OWN_NETNS_PATH, &ours)) {
-        return errno;
-    }
-    if (is_same_file(&ours, &place->id)) {
-        return attach_by_name(place->name, flags, fdp);
-    }
-    error = pthread_create(&thread, NULL, attach_in_netns, &a);
-    if (error) {
-        return error;
-    }
-    pthread_join(thread, NULL);
-    *fdp = a.fd;
-    return a.error;
-}
-
-/* Opens one more descriptor of 'dev', attached, and stores it in '*fdp'.
- * Returns 0 or a positive errno value.
- *
- * A queue can be attached only by name, in the namespace of whoever attaches
- * it; if the device is elsewhere, that would make a second device. */
-static int
-add_queue(const struct turbotap_dev *dev, int *fdp)
-{
-    int error = EAGAIN;
-
-    if (dev->n_rxq + dev->n_txq >= TURBOTAP_MAX_FDS) {
-        return E2BIG;
-    }
-    for (int i = 0; i < MAX_TRIES && error == EAGAIN; i++) {
-        struct place place;
-
-        error = open_place(dev->rxq_fds[0], &place);
-        if (error) {
-            break;
-        }
-        error = attach_at(&place, dev->vnet_hdr ? IFF_VNET_HDR : 0, fdp);
-        if (!error) {
-            /* Renamed, moved or deleted meanwhile?  Then what got attached may
-             * be another device, a new one even, which goes with the
-             * descriptor. */
-            error = check_place(dev->rxq_fds[0], &place);
-            if (!error) {
-                error = check_place(*fdp, &place);
-            }
-            if (error) {
-                close(*fdp);
-            }
-        }
-        close_place(&place);
-    }
-    return error;
-}
-
-/* Attaches or detaches the queue 'fd'.  Returns 0 or a positive errno
- * value. */
-static int
-set_attached(int fd, bool attached)
-{
-    struct ifreq ifr;
-
-    memset(&ifr, 0, sizeof ifr);
-    ifr.ifr_flags = attached ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
-    return ioctl(fd, TUNSETQUEUE, &ifr) < 0 ? errno : 0;
+    *fdp = dev->spare_fds[dev->n_spares - 1];
+    error = set_attached(*fdp, true);
+    dev->n_spares -= !error;
+    /* The queue is detached, unless its device was deleted. */
+    return error == EINVAL ? EBADFD : error;
 }
 
 /* Opens one more descriptor for a detached queue that 'dev' has, and stores it
@@ -356,7 +340,10 @@ add_first_txqs(struct turbotap_dev *dev, unsigned int n)
     while (!error && dev->n_txq < n) {
         int *fdp = &dev->txq_fds[dev->n_txq];
 
-        error = add_queue(dev, fdp);
+        error = open_queue(dev, fdp);
+        if (error == EXDEV) {
+            error = take_spare(dev, fdp);
+        }
         if (!error) {
             dev->n_txq++;
             error = set_attached(holder, false);
@@ -382,39 +369,55 @@ add_first_txqs(struct turbotap_dev *dev, unsigned int n)
     return error;
 }
 
-/* Changes the '*n' descriptors in 'fds' to 'new_n', with 'add' for new ones.
- * Returns 0 or a positive errno value; then all is as it was. */
+/* Adds a receive queue to 'dev', of a spare descriptor if there is one: a new
+ * one cannot be opened everywhere.  Returns 0 or a positive errno value. */
 static int
-set_n_fds(struct turbotap_dev *dev, int *fds, unsigned int *n,
-          unsigned int new_n,
-          int (*add)(const struct turbotap_dev *, int *fdp))
+add_rxq(struct turbotap_dev *dev)
 {
-    const unsigned int old_n = *n;
+    int *fdp = &dev->rxq_fds[dev->n_rxq];
+    int error = take_spare(dev, fdp);
 
-    for (unsigned int i = old_n; i < new_n; i++) {
-        int error = add(dev, &fds[i]);
+    if (error == EXDEV) {
+        error = open_queue(dev, fdp);
+    }
+    dev->n_rxq += !error;
+    return error;
+}
 
-        if (error) {
-            close_fds(fds + old_n, i - old_n);
-            *n = old_n;
-            return error;
-        }
-        *n = i + 1;
+/* Removes the last receive queue of 'dev', and keeps its descriptor if that is
+ * wanted. */
+static void
+remove_rxq(struct turbotap_dev *dev)
+{
+    int fd = dev->rxq_fds[--dev->n_rxq];
+
+    if (dev->n_spares < spares_wanted(dev) && !set_attached(fd, false)) {
+        dev->spare_fds[dev->n_spares++] = fd;
+    } else {
+        close(fd);
     }
-    if (new_n < old_n) {
-        close_fds(fds + new_n, old_n - new_n);
-        *n = new_n;
-    }
-    return 0;
 }
 
 int
 turbotap_dev_set_n_rxq(struct turbotap_dev *dev, unsigned int n_rxq)
 {
+    unsigned int old_n_rxq = dev->n_rxq;
+    int error = 0;
+
     if (!n_rxq) {
         return EINVAL;
     }
-    return set_n_fds(dev, dev->rxq_fds, &dev->n_rxq, n_rxq, add_queue);
+    while (dev->n_rxq < n_rxq && !error) {
+        error = add_rxq(dev);
+    }
+    if (error) {
+        n_rxq = old_n_rxq;
+    }
+    while (dev->n_rxq > n_rxq) {
+        remove_rxq(dev);
+    }
+    open_spares(dev);
+    return error;
 }
 
 unsigned int
@@ -426,14 +429,24 @@ turbotap_dev_n_rxq(const struct turbotap_dev *dev)
 int
 turbotap_dev_set_n_txq(struct turbotap_dev *dev, unsigned int n_txq)
 {
-    int error;
+    unsigned int old_n_txq = dev->n_txq;
+    int error = 0;
 
     if (n_txq > TURBOTAP_MAX_FDS) {
         return E2BIG;
     } else if (!dev->n_txq) {
         return add_first_txqs(dev, n_txq);
     }
-    error = set_n_fds(dev, dev->txq_fds, &dev->n_txq, n_txq, share_txq);
+    while (dev->n_txq < n_txq && !error) {
+        error = share_txq(dev, &dev->txq_fds[dev->n_txq]);
+        dev->n_txq += !error;
+    }
+    if (error) {
+        n_txq = old_n_txq;
+    }
+    while (dev->n_txq > n_txq) {
+        close(dev->txq_fds[--dev->n_txq]);
+    }
     if (dev->n_own_txqs > dev->n_txq) {
         dev->n_own_txqs = dev->n_txq;
     }

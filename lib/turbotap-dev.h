@@ -28,13 +28,20 @@
  * header), in octets. */
 #define TURBOTAP_MAX_MTU 65521
 
+/* So many receive queues a device can have wherever it is.  More than that can
+ * be added only while it is in the network namespace that its descriptors were
+ * opened in: a descriptor keeps alive the one that it was opened in, which
+ * must not be a container's. */
+#define TURBOTAP_MOVABLE_RXQS 4
+
 struct turbotap_dev;
 
 /* Opens the multi-queue tap device 'name' in this thread's network namespace,
  * creating it if there is none, and stores it in '*devp'.  With 'vnet_hdr'
- * frames carry a virtio-net header.  The device has one receive queue, no
- * transmit queue yet, and goes away with the last descriptor if it was created
- * here, until turbotap_dev_set_persist() says otherwise.
+ * frames carry a virtio-net header.  The device has one receive queue and no
+ * transmit queue yet, some spare descriptors if they can be had, and goes away
+ * with the last descriptor if it was created here, until
+ * turbotap_dev_set_persist() says otherwise.
  *
  * Returns 0 or a positive errno value, among them: ENOENT or ENODEV: no tun
  * driver; EPERM, EACCES: no permission; EBUSY: somebody else's device, with
@@ -66,7 +73,9 @@ int turbotap_dev_get_name(const struct turbotap_dev *dev, char *name);
  * be in use, and takes the frames along that are still in it.
  *
  * Returns 0 or a positive errno value: then all is as it was.  E2BIG: more
- * than the kernel has descriptors for; EMFILE, ENFILE; EBADFD: deleted. */
+ * than the kernel has descriptors for; EMFILE, ENFILE; EBADFD: deleted; EXDEV:
+ * more than TURBOTAP_MOVABLE_RXQS, and the device was moved to another network
+ * namespace. */
 int turbotap_dev_set_n_rxq(struct turbotap_dev *dev, unsigned int n_rxq);
 unsigned int turbotap_dev_n_rxq(const struct turbotap_dev *dev);
 

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <linux/if.h>
+#include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
 #include <netlink/errno.h>
 #include <netlink/msg.h>
@@ -36,9 +37,17 @@ struct turbotap_watch {
     struct nl_sock *sock;
 
     /* What was received and not yet looked at. */
-    unsigned char *datagram;    /* From nl_recv(), owned, or null. */
-    struct nlmsghdr *msg;       /* The next message in it. */
+    int nsid;                   /* Where it is from. */
+    struct nlmsghdr *msg;       /* The next message. */
     int left;                   /* Octets from 'msg' on. */
+
+    /* Room for the datagram: more than the kernel puts into one
+     * (rtmsg_ifinfo_build_skb() of net/core/rtnetlink.c allocates what one
+     * link needs). */
+    union {
+        struct nlmsghdr align;
+        unsigned char octets[32 * 1024];
+    } datagram;
 };
 
 /* Returns 0 if 'nle', the return value of a libnl function, tells of success,
@@ -101,6 +110,7 @@ info_from_nl(struct rtnl_link *nl_link, struct turbotap_link_info *info)
 {
     const char *name = rtnl_link_get_name(nl_link);
     const char *alias = rtnl_link_get_ifalias(nl_link);
+    const char *kind = rtnl_link_get_type(nl_link);
     struct nl_addr *mac = rtnl_link_get_addr(nl_link);
 
     memset(info, 0, sizeof *info);
@@ -114,6 +124,10 @@ info_from_nl(struct rtnl_link *nl_link, struct turbotap_link_info *info)
     }
     info->flags = rtnl_link_get_flags(nl_link);
     info->carrier = (info->flags & IFF_LOWER_UP) != 0;
+    rtnl_link_get_carrier_changes(nl_link, &info->carrier_changes);
+    if (kind) {
+        snprintf(info->kind, sizeof info->kind, "%s", kind);
+    }
     if (alias) {
         snprintf(info->alias, sizeof info->alias, "%s", alias);
     }
@@ -163,45 +177,137 @@ turbotap_link_close(struct turbotap_link *link)
     }
 }
 
-int
-turbotap_link_lookup(struct turbotap_link *link, const char *name,
-                     int *ifindex)
+/* A namespace's id, in an answer to RTM_GETNSID, is stored in '*nsid'.  A
+ * callback of libnl. */
+static int
+nsid_from_msg(struct nl_msg *msg, void *nsid)
 {
-    struct rtnl_link *nl_link;
-    int error;
+    const struct nlattr *attr = nlmsg_find_attr(nlmsg_hdr(msg),
+                                                sizeof(struct rtgenmsg),
+                                                NETNSA_NSID);
 
-    if (strlen(name) >= IFNAMSIZ) {
-        return ENODEV;          /* The kernel says ERANGE. */
+    if (attr && nla_len(attr) == sizeof(int)) {
+        *(int *) nsid = (int) nla_get_u32(attr);
     }
+    return NL_OK;
+}
 
-    error = errno_from_nle(rtnl_link_get_kernel(link->sock, 0, name,
-                                                &nl_link));
+/* Callback of nl_msg_parse(). */
+static void
+info_from_object(struct nl_object *object, void *info)
+{
+    struct rtnl_link *nl_link = (struct rtnl_link *) object;
+
+    info_from_nl(nl_link, info);
+    stats_from_nl(nl_link, &((struct turbotap_link_info *) info)->stats);
+}
+
+/* The link in an answer to RTM_GETLINK is stored in '*info'.  A callback of
+ * libnl. */
+static int
+info_from_msg(struct nl_msg *msg, void *info)
+{
+    int error = nl_msg_parse(msg, info_from_object, info);
+
+    return error < 0 ? error : NL_OK;
+}
+
+/* Sends the request 'msg', frees it, and calls 'callback' with the answer, if
+ * it is one, and 'aux'.  A null 'msg' stands for memory that could not be had.
+ * Returns 0 or a positive errno value. */
+static int
+ask(struct turbotap_link *link, struct nl_msg *msg,
+    int (*callback)(struct nl_msg *, void *aux), void *aux)
+{
+    struct nl_cb *cb = nl_cb_alloc(NL_CB_DEFAULT);
+    int error = msg && cb ? 0 : -NLE_NOMEM;
+
     if (!error) {
-        *ifindex = rtnl_link_get_ifindex(nl_link);
-        rtnl_link_put(nl_link);
+        nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, callback, aux);
+        error = nl_send_auto(link->sock, msg);
+        if (error >= 0) {
+            error = nl_recvmsgs(link->sock, cb);
+        }
+        if (error >= 0) {
+            error = nl_wait_for_ack(link->sock);
+        }
     }
-    return error;
+    nl_cb_put(cb);
+    nlmsg_free(msg);
+    return errno_from_nle(error);
 }
 
 int
-turbotap_link_get(struct turbotap_link *link, int ifindex,
-                  struct turbotap_link_info *info)
+turbotap_link_get_nsid(struct turbotap_link *link, int netns_fd, int *nsid)
 {
-    struct rtnl_link *nl_link;
+    const struct rtgenmsg gen = { .rtgen_family = AF_UNSPEC };
+    int error = 0;
+
+    *nsid = NETNSA_NSID_NOT_ASSIGNED;
+    for (int i = 0; i < 2 && *nsid < 0 && !error; i++) {
+        struct nl_msg *msg;
+
+        /* The first time around, give it one. */
+        msg = nlmsg_alloc_simple(i ? RTM_GETNSID : RTM_NEWNSID, 0);
+        if (!msg
+            || nlmsg_append(msg, (void *) &gen, sizeof gen, NLMSG_ALIGNTO)
+            || nla_put_u32(msg, NETNSA_FD, netns_fd)
+            || (!i && nla_put_u32(msg, NETNSA_NSID, -1))) {
+            nlmsg_free(msg);
+            return ENOMEM;
+        }
+        if (i) {
+            error = ask(link, msg, nsid_from_msg, nsid);
+        } else {
+            error = errno_from_nle(nl_send_sync(link->sock, msg));
+            error = error == EEXIST ? 0 : error;
+        }
+    }
+    return error ? error : *nsid < 0 ? ENOENT : 0;
+}
+
+/* Reads the link with index 'ifindex', if that is positive, or called 'name'
+ * in the namespace 'nsid' into '*info'.  Returns 0 or a positive errno value.
+ */
+static int
+get_link(struct turbotap_link *link, int nsid, int ifindex, const char *name,
+         struct turbotap_link_info *info)
+{
+    struct nl_msg *msg;
     int error;
 
+    error = errno_from_nle(rtnl_link_build_get_request(ifindex, name, &msg));
+    if (error) {
+        return error;
+    }
+    if (nsid != TURBOTAP_NSID_SELF
+        && nla_put_u32(msg, IFLA_TARGET_NETNSID, nsid)) {
+        nlmsg_free(msg);
+        return ENOMEM;
+    }
+    info->ifindex = 0;
+    error = ask(link, msg, info_from_msg, info);
+    return error ? error : info->ifindex ? 0 : ENODEV;
+}
+
+int
+turbotap_link_lookup(struct turbotap_link *link, int nsid, const char *name,
+                     struct turbotap_link_info *info)
+{
+    if (!name[0] || strlen(name) >= IFNAMSIZ) {
+        return ENODEV;          /* The kernel says EINVAL or ERANGE. */
+    }
+    return get_link(link, nsid, 0, name, info);
+}
+
+int
+turbotap_link_get(struct turbotap_link *link, int nsid, int ifindex,
+                  struct turbotap_link_info *info)
+{
     if (ifindex <= 0) {
         return ENODEV;          /* libnl prints a complaint. */
     }
-
-    error = errno_from_nle(rtnl_link_get_kernel(link->sock, ifindex, NULL,
-                                                &nl_link));
-    if (!error) {
-        info_from_nl(nl_link, info);
-        stats_from_nl(nl_link, &info->stats);
-        rtnl_link_put(nl_link);
-    }
-    return error;
+    return get_link(link, nsid, ifindex, NULL, info);
 }
 
 /* Asks the kernel to do 'changes' to the link with index 'ifindex', and frees
@@ -298,6 +404,7 @@ turbotap_link_set_alias(struct turbotap_link *link, int ifindex,
 int
 turbotap_watch_open(struct turbotap_watch **watchp)
 {
+    const int yes = 1;
     struct turbotap_watch *watch;
     int error;
 
@@ -314,9 +421,15 @@ turbotap_watch_open(struct turbotap_watch **watchp)
 
     nl_socket_set_buffer_size(watch->sock, WATCH_RCVBUF, 0);
     error = errno_from_nle(nl_socket_set_nonblocking(watch->sock));
+    if (!error
+        && setsockopt(nl_socket_get_fd(watch->sock), SOL_NETLINK,
+                      NETLINK_LISTEN_ALL_NSID, &yes, sizeof yes)) {
+        error = errno;
+    }
     if (!error) {
-        error = errno_from_nle(nl_socket_add_membership(watch->sock,
-                                                        RTNLGRP_LINK));
+        error = errno_from_nle(nl_socket_add_memberships(watch->sock,
+                                                         RTNLGRP_LINK,
+                                                         RTNLGRP_NSID, 0));
     }
     if (error) {
         turbotap_watch_close(watch);
@@ -330,7 +443,6 @@ void
 turbotap_watch_close(struct turbotap_watch *watch)
 {
     if (watch) {
-        free(watch->datagram);
         nl_socket_free(watch->sock);
         free(watch);
     }
@@ -343,24 +455,47 @@ turbotap_watch_fd(const struct turbotap_watch *watch)
 }
 
 /* Receives the next datagram into 'watch', in place of the one before.
- * Returns 0 or a positive errno value: EAGAIN if there is none, ENOMEM also if
- * the kernel ran out of room for events (libnl does not tell ENOBUFS from
- * ENOMEM). */
+ * Returns 0 or a positive errno value: EAGAIN if there is none, ENOBUFS if the
+ * kernel ran out of room for events.
+ *
+ * Not with nl_recv(), which tells neither ENOBUFS from ENOMEM nor where an
+ * event is from. */
 static int
 receive_datagram(struct turbotap_watch *watch)
 {
-    struct sockaddr_nl from;
-    int n;
+    union {
+        struct cmsghdr align;
+        char octets[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec iov = { .iov_base = watch->datagram.octets,
+                         .iov_len = sizeof watch->datagram.octets };
+    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
+                          .msg_control = control.octets,
+                          .msg_controllen = sizeof control.octets };
+    ssize_t n;
 
-    free(watch->datagram);
-    watch->datagram = NULL;
     watch->left = 0;
-
-    n = nl_recv(watch->sock, &from, &watch->datagram, NULL);
-    if (n <= 0) {
-        return n ? errno_from_nle(n) : EAGAIN;
+    do {
+        n = recvmsg(nl_socket_get_fd(watch->sock), &msg, MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return errno;
+    } else if (msg.msg_flags & MSG_TRUNC) {
+        return ENOBUFS;
     }
-    watch->msg = (struct nlmsghdr *) watch->datagram;
+
+    /* The kernel adds this to what comes from another namespace only
+     * (netlink_cmsg_listen_all_nsid() of net/netlink/af_netlink.c). */
+    watch->nsid = TURBOTAP_NSID_SELF;
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg); cmsg;
+         cmsg = CMSG_NXTHDR(&msg, cmsg)) {
+        if (cmsg->cmsg_level == SOL_NETLINK
+            && cmsg->cmsg_type == NETLINK_LISTEN_ALL_NSID) {
+            memcpy(&watch->nsid, CMSG_DATA(cmsg), sizeof watch->nsid);
+        }
+    }
+
+    watch->msg = &watch->datagram.align;
     watch->left = n;
     return 0;
 }
@@ -380,7 +515,7 @@ drain(struct turbotap_watch *watch, struct turbotap_event *event)
 
     do {
         error = receive_datagram(watch);
-    } while (!error || error == ENOMEM);
+    } while (!error || error == ENOBUFS);
     watch->left = 0;
 
     memset(event, 0, sizeof *event);
@@ -388,17 +523,10 @@ drain(struct turbotap_watch *watch, struct turbotap_event *event)
     return error == EAGAIN ? 0 : error;
 }
 
-/* Callback of nl_msg_parse(). */
-static void
-info_from_object(struct nl_object *object, void *info)
-{
-    info_from_nl((struct rtnl_link *) object, info);
-}
-
-/* Returns true and stores in '*event' what 'hdr' tells, if that is a change of
- * a link. */
+/* Returns true and stores in '*event' what 'hdr' tells of a link, if it
+ * does. */
 static bool
-parse_event(struct nlmsghdr *hdr, struct turbotap_event *event)
+parse_link_event(struct nlmsghdr *hdr, struct turbotap_event *event)
 {
     const struct ifinfomsg *ifi = nlmsg_data(hdr);
     struct nl_msg *msg;
@@ -414,7 +542,6 @@ parse_event(struct nlmsghdr *hdr, struct turbotap_event *event)
         return false;
     }
 
-    memset(event, 0, sizeof *event);
     event->type = (hdr->nlmsg_type == RTM_NEWLINK
                    ? TURBOTAP_LINK_CHANGED
                    : TURBOTAP_LINK_DELETED);
@@ -432,6 +559,43 @@ parse_event(struct nlmsghdr *hdr, struct turbotap_event *event)
     return true;
 }
 
+/* Returns true and stores in '*event' what 'hdr' tells of a namespace, if it
+ * does. */
+static bool
+parse_nsid_event(const struct nlmsghdr *hdr, struct turbotap_event *event)
+{
+    const struct nlattr *attr;
+
+    if (hdr->nlmsg_type != RTM_DELNSID
+        || !nlmsg_valid_hdr(hdr, sizeof(struct rtgenmsg))) {
+        return false;
+    }
+    attr = nlmsg_find_attr((struct nlmsghdr *) hdr, sizeof(struct rtgenmsg),
+                           NETNSA_NSID);
+    if (!attr || nla_len(attr) != sizeof event->nsid) {
+        return false;
+    }
+    event->type = TURBOTAP_NETNS_DELETED;
+    event->nsid = (int) nla_get_u32(attr);
+    return true;
+}
+
+/* Returns true and stores in '*event' what 'hdr', received by 'watch', tells,
+ * if it is of interest. */
+static bool
+parse_event(const struct turbotap_watch *watch, struct nlmsghdr *hdr,
+            struct turbotap_event *event)
+{
+    memset(event, 0, sizeof *event);
+    event->nsid = watch->nsid;
+
+    /* Ids of namespaces mean something only in the namespace that they are
+     * from. */
+    return (parse_link_event(hdr, event)
+            || (watch->nsid == TURBOTAP_NSID_SELF
+                && parse_nsid_event(hdr, event)));
+}
+
 int
 turbotap_watch_next(struct turbotap_watch *watch, struct turbotap_event *event)
 {
@@ -442,13 +606,13 @@ turbotap_watch_next(struct turbotap_watch *watch, struct turbotap_event *event)
             struct nlmsghdr *msg = watch->msg;
 
             watch->msg = nlmsg_next(msg, &watch->left);
-            if (parse_event(msg, event)) {
+            if (parse_event(watch, msg, event)) {
                 return 0;
             }
         }
 
         error = receive_datagram(watch);
-        if (error == ENOMEM) {
+        if (error == ENOBUFS) {
             return drain(watch, event);
         } else if (error) {
             return error;

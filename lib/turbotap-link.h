@@ -6,8 +6,16 @@
 /* The host's view of a network device, through rtnetlink (libnl-route-3): what
  * "ip link" shows and sets, and a watch that reports changes.
  *
- * It knows links of any kind by their index, which survives a rename, and no
- * queue or frame.  It must not know Open vSwitch.
+ * It knows links of any kind by the network namespace they are in and their
+ * index there, which survives a rename, and no queue or frame.  It must not
+ * know Open vSwitch.
+ *
+ * A namespace is known by its id, a number that the handle's own namespace has
+ * for it (RTM_NEWNSID, see ip-netns(8)).  Asking about links in there needs
+ * CAP_NET_ADMIN in the user namespace that owns it.  The kernel has no request
+ * that changes a link in there: RTM_SETLINK with IFLA_TARGET_NETNSID means
+ * that a link from here is to move there (do_setlink() of
+ * net/core/rtnetlink.c).
  *
  * Locking: one thread at a time may use a struct turbotap_link or a struct
  * turbotap_watch; different ones are independent of each other.  Nothing here
@@ -32,6 +40,9 @@ struct turbotap_link_stats {
     uint64_t multicast, collisions;
 };
 
+/* The id of the network namespace that a handle or a watch was opened in. */
+#define TURBOTAP_NSID_SELF -1
+
 /* A link, at one moment. */
 struct turbotap_link_info {
     int ifindex;
@@ -40,6 +51,10 @@ struct turbotap_link_info {
     uint8_t mac[6];
     unsigned int flags;         /* IFF_* of linux/if.h. */
     bool carrier;               /* IFF_LOWER_UP: up, and something attached. */
+    uint32_t carrier_changes;   /* How often the kernel has seen the carrier
+                                 * come or go (IFLA_CARRIER_CHANGES). */
+    char kind[16];              /* IFLA_INFO_KIND, "tun" for a tap, "" if it
+                                 * has none. */
     char alias[TURBOTAP_ALIAS_LEN + 1]; /* "" if it has none. */
     struct turbotap_link_stats stats;
 };
@@ -52,21 +67,29 @@ struct turbotap_link;
 int turbotap_link_open(struct turbotap_link **linkp);
 void turbotap_link_close(struct turbotap_link *link);
 
-/* Stores the index of the link called 'name' in '*ifindex'.  Returns 0 or a
- * positive errno value: ENODEV if there is none. */
-int turbotap_link_lookup(struct turbotap_link *link, const char *name,
-                         int *ifindex);
+/* Stores in '*nsid' the id of the network namespace that the descriptor
+ * 'netns_fd' stands for, and gives it one if it has none yet.  From then on, a
+ * watch hears of its links.  The id is good for as long as the namespace
+ * lives, which it does not keep alive.  Not for the handle's own namespace,
+ * which has no id by itself.  Returns 0 or a positive errno value. */
+int turbotap_link_get_nsid(struct turbotap_link *link, int netns_fd,
+                           int *nsid);
 
-/* Reads the link with index 'ifindex' from the kernel into '*info'.  Returns 0
- * or a positive errno value: ENODEV if there is none. */
-int turbotap_link_get(struct turbotap_link *link, int ifindex,
+/* Reads the link called 'name', or the one with index 'ifindex', in the
+ * namespace 'nsid' from the kernel into '*info'.  Returns 0 or a positive
+ * errno value: ENODEV if there is none; EINVAL if there is no such namespace;
+ * EPERM, EACCES. */
+int turbotap_link_lookup(struct turbotap_link *link, int nsid,
+                         const char *name, struct turbotap_link_info *info);
+int turbotap_link_get(struct turbotap_link *link, int nsid, int ifindex,
                       struct turbotap_link_info *info);
 
-/* Each changes one property of the link with index 'ifindex' and returns 0 or
- * a positive errno value: ENODEV if there is no such link, EPERM, or what the
- * driver says (EINVAL: an MTU out of range, EADDRNOTAVAIL: a MAC that is not
- * a unicast address).  turbotap_link_set_flags() clears the IFF_* flags in
- * 'off' and sets those in 'on'. */
+/* Each changes one property of the link with index 'ifindex' in the handle's
+ * own namespace and returns 0 or a positive errno value: ENODEV if there is no
+ * such link, EPERM, or what the driver says (EINVAL: an MTU out of range,
+ * EADDRNOTAVAIL: a MAC that is not a unicast address).
+ * turbotap_link_set_flags() clears the IFF_* flags in 'off' and sets those in
+ * 'on'. */
 int turbotap_link_set_mtu(struct turbotap_link *link, int ifindex,
                           unsigned int mtu);
 int turbotap_link_set_mac(struct turbotap_link *link, int ifindex,
@@ -76,7 +99,8 @@ int turbotap_link_set_flags(struct turbotap_link *link, int ifindex,
 int turbotap_link_set_alias(struct turbotap_link *link, int ifindex,
                             const char *alias);
 
-/* A watch on all links of a network namespace. */
+/* A watch on all links of a network namespace, and of all others that it has
+ * ids for.  Events of the latter need CAP_NET_BROADCAST there. */
 struct turbotap_watch;
 
 enum turbotap_event_type {
@@ -85,12 +109,17 @@ enum turbotap_event_type {
     TURBOTAP_LINK_DELETED,      /* A link went away (deleted, or moved to
                                  * another namespace).  Of 'info', 'ifindex'
                                  * and 'name' are valid. */
+    TURBOTAP_NETNS_DELETED,     /* The namespace that had the id 'nsid' is
+                                 * about to end, and its links with it, of
+                                 * which there will be no event.  'info' is
+                                 * not valid. */
     TURBOTAP_LINKS_LOST,        /* Events were lost: read again what matters.
-                                 * 'info' is not valid. */
+                                 * Neither 'nsid' nor 'info' is valid. */
 };
 
 struct turbotap_event {
     enum turbotap_event_type type;
+    int nsid;                           /* Where the link is, or was. */
     struct turbotap_link_info info;     /* 'stats' are not filled in. */
 };
 
@@ -103,7 +132,8 @@ void turbotap_watch_close(struct turbotap_watch *watch);
 int turbotap_watch_fd(const struct turbotap_watch *watch);
 
 /* Takes the next event off 'watch' and stores it in '*event', without waiting.
- * Returns 0, EAGAIN if there is none, or another positive errno value. */
+ * Returns 0, EAGAIN if there is none, or another positive errno value, among
+ * them ENOMEM; then the next call tries again. */
 int turbotap_watch_next(struct turbotap_watch *watch,
                         struct turbotap_event *event);
 

@@ -16,6 +16,10 @@ turbotap_sources = \
 	lib/turbotap-io-socket.c \
 	lib/turbotap-link.c \
 	lib/turbotap-link.h \
+	lib/turbotap-netns.c \
+	lib/turbotap-netns.h \
+	lib/turbotap-place.c \
+	lib/turbotap-place.h \
 	lib/turbotap-queue.c \
 	lib/turbotap-queue.h \
 	lib/turbotap-util.h \
@@ -27,6 +31,8 @@ endif
 
 # The netdev classes: what knows Open vSwitch.
 turbotap_netdev_sources = \
+	lib/netdev-turbotap-device.c \
+	lib/netdev-turbotap-inherit.c \
 	lib/netdev-turbotap-link.c \
 	lib/netdev-turbotap-offload.c \
 	lib/netdev-turbotap-packet.c \

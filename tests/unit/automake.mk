@@ -9,6 +9,7 @@ unit_tests = \
 	tests/unit/test-dev \
 	tests/unit/test-idle \
 	tests/unit/test-link \
+	tests/unit/test-place \
 	tests/unit/test-queue \
 	tests/unit/test-vnet
 if HAVE_LIBURING
@@ -29,6 +30,7 @@ unit_test_host = \
 tests_unit_test_dev_SOURCES = tests/unit/test-dev.c $(unit_test_host)
 tests_unit_test_idle_SOURCES = tests/unit/test-idle.c $(unit_test_host)
 tests_unit_test_link_SOURCES = tests/unit/test-link.c $(unit_test_host)
+tests_unit_test_place_SOURCES = tests/unit/test-place.c $(unit_test_host)
 tests_unit_test_queue_SOURCES = \
 	tests/unit/test-queue.c \
 	tests/unit/test-queue.h \

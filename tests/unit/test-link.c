@@ -14,6 +14,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <linux/rtnetlink.h>
@@ -45,11 +46,14 @@ static int
 setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
+    struct turbotap_link_info info;
 
     f->n_fds = host_count_fds();
     f->tap = host_open_tap(TAP, IFF_TAP | IFF_NO_PI);
     assert_int_equal(turbotap_link_open(&f->link), 0);
-    assert_int_equal(turbotap_link_lookup(f->link, TAP, &f->ifindex), 0);
+    assert_int_equal(turbotap_link_lookup(f->link, TURBOTAP_NSID_SELF, TAP,
+                                          &info), 0);
+    f->ifindex = info.ifindex;
     assert_int_equal(turbotap_watch_open(&f->watch), 0);
     *state = f;
     return 0;
@@ -76,7 +80,8 @@ get(struct fixture *f)
     struct turbotap_link_info info;
 
     memset(&info, 0xff, sizeof info);
-    assert_int_equal(turbotap_link_get(f->link, f->ifindex, &info), 0);
+    assert_int_equal(turbotap_link_get(f->link, TURBOTAP_NSID_SELF,
+                                       f->ifindex, &info), 0);
     return info;
 }
 
@@ -85,18 +90,25 @@ get(struct fixture *f)
 static void
 test_lookup(void **state)
 {
+    const char *bad[] = { "nosuch", "", "a-name-of-16-octets" + 3 };
     struct fixture *f = *state;
-    int ifindex = -1;
+    struct turbotap_link_info info;
 
     assert_int_equal(f->ifindex, if_nametoindex(TAP));
-    assert_int_equal(turbotap_link_lookup(f->link, "lo", &ifindex), 0);
-    assert_int_equal(ifindex, 1);
+    assert_int_equal(turbotap_link_lookup(f->link, TURBOTAP_NSID_SELF, "lo",
+                                          &info), 0);
+    assert_int_equal(info.ifindex, 1);
+    assert_string_equal(info.kind, "");
+    assert_int_equal(turbotap_link_lookup(f->link, TURBOTAP_NSID_SELF, TAP,
+                                          &info), 0);
+    assert_string_equal(info.kind, "tun");
 
-    assert_int_equal(turbotap_link_lookup(f->link, "nosuch", &ifindex),
-                     ENODEV);
-    assert_int_equal(turbotap_link_lookup(f->link, "", &ifindex), ENODEV);
-    assert_int_equal(turbotap_link_lookup(f->link, "a-name-of-16-octets"
-                                          + 3, &ifindex), ENODEV);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(turbotap_link_lookup(f->link, TURBOTAP_NSID_SELF,
+                                              bad[i], &info), ENODEV);
+    }
+    assert_int_equal(turbotap_link_lookup(f->link, 12345, TAP, &info),
+                     EINVAL);
 }
 
 static void
@@ -132,7 +144,8 @@ test_no_device(void **state)
     struct turbotap_link_info info;
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        assert_int_equal(turbotap_link_get(f->link, bad[i], &info), ENODEV);
+        assert_int_equal(turbotap_link_get(f->link, TURBOTAP_NSID_SELF,
+                                           bad[i], &info), ENODEV);
         assert_int_equal(turbotap_link_set_mtu(f->link, bad[i], 1400),
                          ENODEV);
         assert_int_equal(turbotap_link_set_mac(f->link, bad[i], mac), ENODEV);
@@ -323,7 +336,8 @@ be_unprivileged(struct fixture *f)
     }
     /* The permissions of a netlink socket are those of its opener, too. */
     return (turbotap_link_open(&link) ? 1
-            : turbotap_link_get(link, f->ifindex, &info) ? 2
+            : turbotap_link_get(link, TURBOTAP_NSID_SELF, f->ifindex,
+                                &info) ? 2
             : turbotap_link_set_mtu(link, f->ifindex, 1400) != EPERM ? 3
             : turbotap_link_set_mac(link, f->ifindex, mac) != EPERM ? 4
             : turbotap_link_set_flags(link, f->ifindex, 0, IFF_UP) != EPERM ? 5
@@ -508,16 +522,61 @@ test_watch_new_and_deleted(void **state)
     close(tap);
 }
 
+/* A link that moves is heard of where it was, and then where it is, until that
+ * namespace ends. */
 static void
 test_watch_moved(void **state)
 {
     struct fixture *f = *state;
     int netns = host_open_other_namespace();
+    int ours = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    struct turbotap_link_info info;
+    struct turbotap_event event;
+    int nsid, again;
+
+    assert_int_equal(turbotap_link_get_nsid(f->link, netns, &nsid), 0);
+    assert_true(nsid >= 0);
+    assert_int_equal(turbotap_link_get_nsid(f->link, netns, &again), 0);
+    assert_int_equal(again, nsid);
 
     host_move(TAP, netns);
-    wait_for_event(f, TURBOTAP_LINK_DELETED, f->ifindex);
-    assert_no_event(f);
+    event = wait_for_event(f, TURBOTAP_LINK_DELETED, f->ifindex);
+    assert_int_equal(event.nsid, TURBOTAP_NSID_SELF);
+    do {
+        event = next_event(f);
+    } while (event.nsid == TURBOTAP_NSID_SELF);
+    assert_int_equal(event.nsid, nsid);
+    assert_int_equal(event.type, TURBOTAP_LINK_CHANGED);
+    assert_string_equal(event.info.name, TAP);
+
+    assert_int_equal(setns(netns, CLONE_NEWNET), 0);
+    host_rename(TAP, "ttl1");
+    host_set_mtu("ttl1", 1234);
+    assert_int_equal(setns(ours, CLONE_NEWNET), 0);
+    do {
+        event = next_event(f);
+        assert_int_equal(event.nsid, nsid);
+    } while (event.info.mtu != 1234);
+    assert_string_equal(event.info.name, "ttl1");
+
+    /* It can be asked for from here, but not as if it were here. */
+    assert_int_equal(turbotap_link_get(f->link, nsid, event.info.ifindex,
+                                       &info), 0);
+    assert_int_equal(info.mtu, 1234);
+    assert_string_equal(info.kind, "tun");
+    assert_int_equal(turbotap_link_lookup(f->link, nsid, "ttl1", &info), 0);
+    assert_int_equal(info.ifindex, event.info.ifindex);
+    assert_int_equal(turbotap_link_lookup(f->link, TURBOTAP_NSID_SELF, "ttl1",
+                                          &info), ENODEV);
+    assert_int_equal(turbotap_link_lookup(f->link, nsid, TAP, &info), ENODEV);
+
     close(netns);
+    do {
+        event = next_event(f);
+    } while (event.type != TURBOTAP_NETNS_DELETED || event.nsid != nsid);
+    assert_int_equal(turbotap_link_lookup(f->link, nsid, "ttl1", &info),
+                     EINVAL);
+    close(ours);
 }
 
 static void
