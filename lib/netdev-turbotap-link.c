@@ -15,9 +15,12 @@
 #include <poll.h>
 
 #include "coverage.h"
+#include "openvswitch/dynamic-string.h"
 #include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
 #include "packets.h"
+#include "smap.h"
+#include "timeval.h"
 
 VLOG_DEFINE_THIS_MODULE(netdev_turbotap_link);
 
@@ -25,14 +28,17 @@ COVERAGE_DEFINE(turbotap_link_event);
 
 static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(5, 20);
 
-/* Marks, as the link's alias, a device that we created, so that after a
- * restart we know that it is ours to delete. */
-#define OWNER_ALIAS "Open vSwitch turbotap"
+/* How long to wait before a device that was deleted is made again, and between
+ * two attempts to do so, in ms. */
+#define REMAKE_MS 1000
 
 /* All netdev_turbotaps, for link events. */
 static struct ovs_mutex turbotaps_mutex = OVS_MUTEX_INITIALIZER;
 static struct ovs_list all_turbotaps OVS_GUARDED_BY(turbotaps_mutex)
     = OVS_LIST_INITIALIZER(&all_turbotaps);
+
+/* Is there one that is 'gone' or 'ending'? */
+static bool unsettled OVS_GUARDED_BY(turbotaps_mutex);
 
 /* Requests about links. */
 static struct ovs_mutex link_mutex = OVS_MUTEX_INITIALIZER;
@@ -61,41 +67,11 @@ open_links(void)
     return error;
 }
 
-/* Returns 0 if the link can be asked for its settings, else a positive errno
- * value. */
+/* The descriptor that tells what and where the device of 'tt' is. */
 static int
-link_error(const struct netdev_turbotap *tt)
-    OVS_REQUIRES(tt->linux_.mutex)
+identity(const struct netdev_turbotap *tt)
 {
-    return tt->gone ? ENODEV : tt->away ? EOPNOTSUPP : 0;
-}
-
-/* Takes note that the link of 'tt' is 'info' now. */
-static void
-set_link(struct netdev_turbotap *tt, const struct turbotap_link_info *info)
-{
-    tt->link = *info;
-    atomic_store_relaxed(&tt->mtu, info->mtu);
-}
-
-/* Reads the link from the kernel into 'tt->link'.  Returns 0 or a positive
- * errno value; then 'tt->link' is as it was. */
-int
-netdev_turbotap_read_link(struct netdev_turbotap *tt)
-    OVS_REQUIRES(tt->linux_.mutex)
-{
-    struct turbotap_link_info info;
-    int error = link_error(tt);
-
-    if (!error) {
-        ovs_mutex_lock(&link_mutex);
-        error = turbotap_link_get(links, tt->link.ifindex, &info);
-        ovs_mutex_unlock(&link_mutex);
-    }
-    if (!error) {
-        set_link(tt, &info);
-    }
-    return error;
+    return turbotap_dev_rxq_fd(tt->dev, 0);
 }
 
 /* Returns the octets that the largest frame of 'tt' may have with an MTU of
@@ -110,64 +86,121 @@ netdev_turbotap_mtu_to_buf_size(const struct netdev_turbotap *tt,
             : ETH_HEADER_LEN + 2 * VLAN_HEADER_LEN + mtu + 1);
 }
 
-/* The link of 'tt' is now 'info'. */
+/* Takes note that the device of 'tt' is at 'place'. */
 static void
-link_changed(struct netdev_turbotap *tt, const struct turbotap_link_info *info)
+set_place(struct netdev_turbotap *tt, const struct turbotap_place *place)
     OVS_REQUIRES(tt->linux_.mutex)
 {
-    if (tt->link.carrier != info->carrier) {
-        tt->carrier_resets++;
+    bool moved = !turbotap_netns_equal(&tt->place.netns, &place->netns);
+    bool renamed = strcmp(tt->place.name, place->name);
+
+    if (moved) {
+        turbotap_netns_format(&place->netns, tt->netns_name,
+                              sizeof tt->netns_name);
     }
-    tt->away = false;
-    set_link(tt, info);
+    if ((moved || renamed) && tt->place.name[0]) {
+        VLOG_INFO("%s: the device is now %s in %s%s", tt_name(tt), place->name,
+                  place->here ? "the switch's network namespace"
+                              : "network namespace ",
+                  place->here ? "" : tt->netns_name);
+    }
+    tt->place = *place;
+
+    /* What netdev-linux knows by the name of a link. */
+    tt->linux_.cache_valid = 0;
+}
+
+/* Takes note that the link of 'tt' is 'info'.  Every change of the link comes
+ * through here. */
+static void
+set_link(struct netdev_turbotap *tt, const struct turbotap_link_info *info)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    /* The kernel counts what came and went between two looks, but not what is
+     * because the link was set up or down. */
+    uint32_t flaps = info->carrier_changes - tt->link.carrier_changes;
+
+    tt->carrier_resets += MAX(flaps, tt->link.carrier != info->carrier);
+    tt->link = *info;
+    atomic_store_relaxed(&tt->mtu, info->mtu);
     if (tt->rxqs
         && netdev_turbotap_mtu_to_buf_size(tt, info->mtu) > tt->buf_size) {
         netdev_request_reconfigure(&tt->linux_.up);
     }
+}
+
+/* The device of 'tt' was deleted. */
+static void
+device_lost(struct netdev_turbotap *tt)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    VLOG_WARN("%s: the device was deleted from outside", tt_name(tt));
+    tt->gone = true;
+    tt->ending = false;
+    tt->remake_at = time_msec() + REMAKE_MS;
+    tt->linux_.cache_valid = 0;
+    tt->lost_rx_dropped += tt->link.stats.tx_dropped - tt->base_tx_dropped;
+    tt->base_tx_dropped = tt->link.stats.tx_dropped;
+    memset(&tt->place, 0, sizeof tt->place);
     netdev_change_seq_changed(&tt->linux_.up);
 }
 
-/* The link of 'tt' is no longer in this network namespace. */
-static void
-link_vanished(struct netdev_turbotap *tt)
+/* Finds out where the device of 'tt' is and what its link is like.  Returns 0
+ * or a positive errno value; then what was known stays. */
+int
+netdev_turbotap_update_link(struct netdev_turbotap *tt)
     OVS_REQUIRES(tt->linux_.mutex)
 {
-    char name[IFNAMSIZ];
-
-    if (turbotap_dev_get_name(tt->dev, name)) {
-        if (!tt->gone) {
-            VLOG_WARN("%s: the device was deleted from outside; delete the "
-                      "port and add it again to make a new one", tt_name(tt));
-        }
-        tt->gone = true;
-    } else {
-        if (!tt->away) {
-            VLOG_INFO("%s: the device moved to another network namespace",
-                      tt_name(tt));
-        }
-        tt->away = true;
-    }
-    netdev_change_seq_changed(&tt->linux_.up);
-}
-
-/* Finds out about the link of 'tt' anew, after events were lost. */
-static void
-resync_link(struct netdev_turbotap *tt)
-    OVS_REQUIRES(tt->linux_.mutex)
-{
+    struct turbotap_place old_place = tt->place;
+    struct turbotap_link_info old = tt->link;
     struct turbotap_link_info info;
+    struct turbotap_place place;
     int error;
 
     if (tt->gone) {
-        return;
+        return ENODEV;
     }
+
     ovs_mutex_lock(&link_mutex);
-    error = turbotap_link_get(links, tt->link.ifindex, &info);
+    error = turbotap_place_find(identity(tt), links, &place, &info);
     ovs_mutex_unlock(&link_mutex);
     if (!error) {
-        link_changed(tt, &info);
+        set_place(tt, &place);
+        set_link(tt, &info);
+        old.stats = info.stats;
+        if (memcmp(&old, &info, sizeof old)
+            || memcmp(&old_place, &place, sizeof place)) {
+            netdev_change_seq_changed(&tt->linux_.up);
+        }
+    } else if (error == EBADFD) {
+        device_lost(tt);
+    } else if (error == ENODEV) {
+        tt->ending = true;
     } else {
-        link_vanished(tt);
+        VLOG_WARN_RL(&rl, "%s: could not find the device (%s)", tt_name(tt),
+                     ovs_strerror(error));
+    }
+    return error;
+}
+
+/* Returns true if 'event' may tell something of the device of 'tt'.  It is not
+ * believed any further: it may be of another link that has the place of ours
+ * by now. */
+static bool
+concerns(const struct turbotap_event *event, const struct netdev_turbotap *tt)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    switch (event->type) {
+    case TURBOTAP_LINK_CHANGED:
+    case TURBOTAP_LINK_DELETED:
+        return (event->nsid == tt->place.nsid
+                && event->info.ifindex == tt->place.ifindex);
+    case TURBOTAP_NETNS_DELETED:
+        return event->nsid == tt->place.nsid;
+    case TURBOTAP_LINKS_LOST:
+        return true;
+    default:
+        OVS_NOT_REACHED();
     }
 }
 
@@ -180,37 +213,91 @@ handle_event(const struct turbotap_event *event)
     COVERAGE_INC(turbotap_link_event);
     LIST_FOR_EACH (tt, list_node, &all_turbotaps) {
         ovs_mutex_lock(&tt->linux_.mutex);
-        if (event->type == TURBOTAP_LINKS_LOST) {
-            resync_link(tt);
-        } else if (tt->link.ifindex == event->info.ifindex && !tt->gone) {
-            if (event->type == TURBOTAP_LINK_CHANGED) {
-                link_changed(tt, &event->info);
-            } else {
-                link_vanished(tt);
-            }
+        if (!tt->gone && concerns(event, tt)) {
+            netdev_turbotap_update_link(tt);
         }
         ovs_mutex_unlock(&tt->linux_.mutex);
     }
 }
 
+/* Does what there is to do for netdevs whose device is about to be deleted, or
+ * was. */
+static void
+settle(void)
+    OVS_REQUIRES(turbotaps_mutex)
+{
+    struct netdev_turbotap *tt;
+
+    unsettled = false;
+    LIST_FOR_EACH (tt, list_node, &all_turbotaps) {
+        ovs_mutex_lock(&tt->linux_.mutex);
+        if (tt->ending) {
+            tt->ending = false;
+            netdev_turbotap_update_link(tt);
+        }
+        if (tt->gone && tt->rxqs && !tt->new_dev
+            && time_msec() >= tt->remake_at) {
+            tt->remake_at = time_msec() + REMAKE_MS;
+            netdev_turbotap_remake_device(tt);
+        }
+        unsettled |= tt->ending || (tt->gone && tt->rxqs);
+        ovs_mutex_unlock(&tt->linux_.mutex);
+    }
+}
+
 void
-netdev_turbotap_run(const struct netdev_class *class OVS_UNUSED)
+netdev_turbotap_run(const struct netdev_class *class)
 {
     struct turbotap_event event;
     int error;
 
+    /* Once for both classes. */
+    if (strcmp(class->type, "turbotap")) {
+        return;
+    }
+    netdev_turbotap_reap();
     if (!watch) {
         return;
     }
+    ovs_mutex_lock(&turbotaps_mutex);
     while (!(error = turbotap_watch_next(watch, &event))) {
-        ovs_mutex_lock(&turbotaps_mutex);
         handle_event(&event);
-        ovs_mutex_unlock(&turbotaps_mutex);
     }
+    settle();
+    ovs_mutex_unlock(&turbotaps_mutex);
     if (error != EAGAIN) {
         VLOG_WARN_RL(&rl, "could not receive link events (%s)",
                      ovs_strerror(error));
     }
+}
+
+static void
+netdev_turbotap_wait(const struct netdev_class *class OVS_UNUSED)
+{
+    struct netdev_turbotap *tt;
+
+    if (!watch) {
+        return;
+    }
+    poll_fd_wait(turbotap_watch_fd(watch), POLLIN);
+
+    ovs_mutex_lock(&turbotaps_mutex);
+    if (unsettled) {
+        LIST_FOR_EACH (tt, list_node, &all_turbotaps) {
+            ovs_mutex_lock(&tt->linux_.mutex);
+            if (tt->ending) {
+                /* Of the end of a namespace there is no event.  But a queue
+                 * that receives nothing wakes up when its device is
+                 * deleted. */
+                poll_fd_wait(turbotap_dev_txq_fd(tt->dev, 0), POLLIN);
+            }
+            if (tt->gone && tt->rxqs) {
+                poll_timer_wait_until(tt->remake_at);
+            }
+            ovs_mutex_unlock(&tt->linux_.mutex);
+        }
+    }
+    ovs_mutex_unlock(&turbotaps_mutex);
 }
 
 /* Makes link events reach 'tt' from now on. */
@@ -231,45 +318,66 @@ netdev_turbotap_unwatch_link(struct netdev_turbotap *tt)
     ovs_mutex_unlock(&turbotaps_mutex);
 }
 
-static void
-netdev_turbotap_wait(const struct netdev_class *class OVS_UNUSED)
-{
-    if (watch) {
-        poll_fd_wait(turbotap_watch_fd(watch), POLLIN);
-    }
-}
-
-/* Finds out about the link of the device of 'tt', just opened, and makes it
- * persistent, and ours if we created it.  Returns 0 or a positive errno
- * value. */
+/* Finds out about the link of 'dev', just opened for 'tt', and stores where it
+ * is in '*place' and the rest in '*info'.  Makes it persistent, and marks it
+ * as ours with 'alias', if it was created and 'alias' is not null.  Returns 0
+ * or a positive errno value. */
 int
-netdev_turbotap_adopt_link(struct netdev_turbotap *tt)
+netdev_turbotap_adopt_link(struct turbotap_dev *dev, const char *alias,
+                           struct turbotap_place *place,
+                           struct turbotap_link_info *info)
 {
+    int fd = turbotap_dev_rxq_fd(dev, 0);
     int error;
 
     ovs_mutex_lock(&link_mutex);
     error = open_links();
-    if (!error) {
-        error = turbotap_link_lookup(links, tt_name(tt), &tt->link.ifindex);
-    }
-    if (!error && turbotap_dev_is_created(tt->dev)) {
+    if (!error && alias && turbotap_dev_is_created(dev)) {
         /* The mark comes first: without it nobody would ever delete a
          * persistent device. */
-        error = turbotap_link_set_alias(links, tt->link.ifindex, OWNER_ALIAS);
+        error = turbotap_place_set_alias(fd, links, alias);
         if (!error) {
-            error = turbotap_dev_set_persist(tt->dev, true);
+            error = turbotap_dev_set_persist(dev, true);
         }
     }
     if (!error) {
-        error = turbotap_link_get(links, tt->link.ifindex, &tt->link);
+        error = turbotap_place_find(fd, links, place, info);
     }
     ovs_mutex_unlock(&link_mutex);
-
-    atomic_store_relaxed(&tt->mtu, tt->link.mtu);
-    tt->owned = !strcmp(tt->link.alias, OWNER_ALIAS);
-    tt->base_rx_dropped = tt->link.stats.rx_dropped;
-    tt->base_tx_dropped = tt->link.stats.tx_dropped;
     return error;
+}
+
+/* Takes note that the device of 'tt', which is new to it, is at 'place' and
+ * its link 'info'. */
+void
+netdev_turbotap_set_link(struct netdev_turbotap *tt,
+                         const struct turbotap_place *place,
+                         const struct turbotap_link_info *info)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    /* No change of the carrier, since there is nothing to compare with. */
+    tt->link.carrier = info->carrier;
+    tt->link.carrier_changes = info->carrier_changes;
+
+    memset(&tt->place, 0, sizeof tt->place);
+    set_place(tt, place);
+    set_link(tt, info);
+    tt->base_rx_dropped = info->stats.rx_dropped;
+    tt->base_tx_dropped = info->stats.tx_dropped;
+}
+
+/* Appends to 's' what 'error' means, that a request about the link of 'tt' met
+ * with. */
+void
+netdev_turbotap_format_link_error(const struct netdev_turbotap *tt, int error,
+                                  struct ds *s)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    ds_put_cstr(s, ovs_strerror(error));
+    if (error == EPERM && !tt->gone && !tt->place.here) {
+        ds_put_format(s, ": the device is in network namespace %s, where that "
+                      "needs CAP_SYS_ADMIN", tt->netns_name);
+    }
 }
 
 /* Sets the requested MTU, for which the receive queues must have room already.
@@ -281,16 +389,12 @@ netdev_turbotap_apply_mtu(struct netdev_turbotap *tt)
     int error = 0;
 
     if (tt->requested_mtu && tt->requested_mtu != tt->link.mtu) {
-        error = link_error(tt);
+        ovs_mutex_lock(&link_mutex);
+        error = turbotap_place_set_mtu(identity(tt), links,
+                                       tt->requested_mtu);
+        ovs_mutex_unlock(&link_mutex);
         if (!error) {
-            ovs_mutex_lock(&link_mutex);
-            error = turbotap_link_set_mtu(links, tt->link.ifindex,
-                                          tt->requested_mtu);
-            ovs_mutex_unlock(&link_mutex);
-        }
-        if (!error) {
-            tt->link.mtu = tt->requested_mtu;
-            atomic_store_relaxed(&tt->mtu, tt->link.mtu);
+            netdev_turbotap_update_link(tt);
         }
     }
     /* From now on the host may change it as well. */
@@ -305,13 +409,12 @@ netdev_turbotap_set_etheraddr(struct netdev *netdev, const struct eth_addr mac)
     int error;
 
     ovs_mutex_lock(&tt->linux_.mutex);
-    error = link_error(tt);
+    tt->wanted_mac = mac;
+    error = tt->gone ? ENODEV : 0;
     if (!error && memcmp(tt->link.mac, mac.ea, ETH_ADDR_LEN)) {
-        ovs_mutex_lock(&link_mutex);
-        error = turbotap_link_set_mac(links, tt->link.ifindex, mac.ea);
-        ovs_mutex_unlock(&link_mutex);
+        error = turbotap_place_set_mac(identity(tt), mac.ea);
         if (!error) {
-            memcpy(tt->link.mac, mac.ea, ETH_ADDR_LEN);
+            netdev_turbotap_update_link(tt);
         }
     }
     ovs_mutex_unlock(&tt->linux_.mutex);
@@ -348,7 +451,7 @@ netdev_turbotap_set_mtu(struct netdev *netdev, int mtu)
     }
 
     ovs_mutex_lock(&tt->linux_.mutex);
-    error = link_error(tt);
+    error = tt->gone ? ENODEV : 0;
     if (!error && mtu != (tt->requested_mtu ? tt->requested_mtu
                                             : tt->link.mtu)) {
         tt->requested_mtu = mtu;
@@ -373,29 +476,28 @@ netdev_turbotap_get_mtu(const struct netdev *netdev, int *mtup)
     return error;
 }
 
+/* An index means something only in the switch's own network namespace. */
 static int
 netdev_turbotap_get_ifindex(const struct netdev *netdev)
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
-    int error;
     int ifindex;
 
     ovs_mutex_lock(&tt->linux_.mutex);
-    error = link_error(tt);
-    ifindex = tt->link.ifindex;
+    ifindex = (tt->gone ? -ENODEV
+               : !tt->place.here ? -EOPNOTSUPP
+               : tt->place.ifindex);
     ovs_mutex_unlock(&tt->linux_.mutex);
-    return error ? -error : ifindex;
+    return ifindex;
 }
 
-/* A device in another network namespace, whose state is not to be seen from
- * here, counts as up: as long as its queues are open it has a carrier. */
 static int
 netdev_turbotap_get_carrier(const struct netdev *netdev, bool *carrier)
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
 
     ovs_mutex_lock(&tt->linux_.mutex);
-    *carrier = !tt->gone && (tt->away || tt->link.carrier);
+    *carrier = !tt->gone && tt->link.carrier;
     ovs_mutex_unlock(&tt->linux_.mutex);
     return 0;
 }
@@ -412,55 +514,23 @@ netdev_turbotap_get_carrier_resets(const struct netdev *netdev)
     return carrier_resets;
 }
 
-/* Returns 0 if the link is here, else a positive errno value.
- *
- * For what netdev-linux does to the link that has the netdev's name, since it
- * logs if there is none.  The kernel answers only after a move to another
- * network namespace that is under way, of which no event has come yet. */
-static int
-ask_for_link(struct netdev_turbotap *tt)
-    OVS_EXCLUDED(tt->linux_.mutex)
+/* Adds to 'smap' where the device of 'tt' is, if it is not where its name
+ * says. */
+void
+netdev_turbotap_link_get_status(const struct netdev_turbotap *tt,
+                                struct smap *smap)
+    OVS_REQUIRES(tt->linux_.mutex)
 {
-    struct turbotap_link_info info;
-    int error;
-
-    ovs_mutex_lock(&tt->linux_.mutex);
-    error = link_error(tt);
-    if (!error) {
-        ovs_mutex_lock(&link_mutex);
-        error = turbotap_link_get(links, tt->link.ifindex, &info);
-        ovs_mutex_unlock(&link_mutex);
+    if (tt->gone) {
+        return;
     }
-    ovs_mutex_unlock(&tt->linux_.mutex);
-    return error;
-}
-
-static int
-netdev_turbotap_set_policing(struct netdev *netdev, unsigned int kbits_rate,
-                             unsigned int kbits_burst, unsigned int kpkts_rate,
-                             unsigned int kpkts_burst)
-{
-    int error = ask_for_link(netdev_turbotap_cast(netdev));
-
-    return (error
-            ? error
-            : netdev_tap_class.set_policing(netdev, kbits_rate, kbits_burst,
-                                            kpkts_rate, kpkts_burst));
-}
-
-static int
-netdev_turbotap_get_features(const struct netdev *netdev,
-                             enum netdev_features *current,
-                             enum netdev_features *advertised,
-                             enum netdev_features *supported,
-                             enum netdev_features *peer)
-{
-    int error = ask_for_link(netdev_turbotap_cast(netdev));
-
-    return (error
-            ? error
-            : netdev_tap_class.get_features(netdev, current, advertised,
-                                            supported, peer));
+    if (strcmp(tt->place.name, tt_name(tt))) {
+        smap_add(smap, "ifname", tt->place.name);
+    }
+    if (!tt->place.here) {
+        smap_add(smap, "netns", tt->netns_name);
+        smap_add_format(smap, "netnsid", "%d", tt->place.nsid);
+    }
 }
 
 static unsigned int
@@ -487,21 +557,35 @@ netdev_turbotap_update_flags(struct netdev *netdev, enum netdev_flags off,
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
     unsigned int iff_off = nd_to_iff_flags(off);
     unsigned int iff_on = nd_to_iff_flags(on);
+    unsigned int changes;
     int error = 0;
 
     ovs_mutex_lock(&tt->linux_.mutex);
     *old_flagsp = tt->gone ? 0 : iff_to_nd_flags(tt->link.flags);
-    if ((tt->link.flags & iff_off) || (~tt->link.flags & iff_on)) {
-        error = link_error(tt);
+    changes = (tt->link.flags & iff_off) | (~tt->link.flags & iff_on);
+    if (changes) {
+        struct ds problem = DS_EMPTY_INITIALIZER;
+
+        error = tt->gone ? ENODEV : 0;
         if (!error) {
             ovs_mutex_lock(&link_mutex);
-            error = turbotap_link_set_flags(links, tt->link.ifindex,
-                                            iff_off, iff_on);
+            error = turbotap_place_set_flags(identity(tt), links, iff_off,
+                                             iff_on);
             ovs_mutex_unlock(&link_mutex);
         }
         if (!error) {
-            error = netdev_turbotap_read_link(tt);
+            error = netdev_turbotap_update_link(tt);
+        } else if (!tt->gone && changes & IFF_UP) {
+            ds_put_format(&problem, "%s: could not set the device %s: ",
+                          tt_name(tt), on & NETDEV_UP ? "up" : "down");
+            netdev_turbotap_format_link_error(tt, error, &problem);
+        } else if (error == EPERM) {
+            /* Promiscuous or not makes a difference to what the host accepts
+             * from the switch.  That is no reason to do without the port. */
+            error = 0;
         }
+        netdev_turbotap_set_problem(&tt->flags_problem, &problem);
+        ds_destroy(&problem);
     }
     ovs_mutex_unlock(&tt->linux_.mutex);
     return error;
@@ -519,7 +603,5 @@ netdev_turbotap_link_init_class(struct netdev_class *class)
     class->get_ifindex = netdev_turbotap_get_ifindex;
     class->get_carrier = netdev_turbotap_get_carrier;
     class->get_carrier_resets = netdev_turbotap_get_carrier_resets;
-    class->set_policing = netdev_turbotap_set_policing;
-    class->get_features = netdev_turbotap_get_features;
     class->update_flags = netdev_turbotap_update_flags;
 }

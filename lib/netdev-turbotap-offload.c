@@ -51,21 +51,21 @@ netdev_turbotap_offload_construct(struct netdev_turbotap *tt)
     /* netdev-linux has set 'ol_flags' accordingly. */
 }
 
-/* Tells the host what the switch takes, on the device of 'tt' just opened,
- * which may still have other settings from an earlier run.  Returns 0 or a
+/* Tells the host what the switch takes, on 'dev', just opened for 'tt', which
+ * may still have other settings from an earlier run.  Returns 0 or a
  * positive errno value. */
 int
-netdev_turbotap_offload_open(struct netdev_turbotap *tt)
+netdev_turbotap_offload_open(const struct netdev_turbotap *tt,
+                             struct turbotap_dev *dev)
 {
     int error = 0;
 
     if (tt->vnet_hdr) {
-        error = turbotap_dev_set_vnet_hdr_size(tt->dev,
-                                               TURBOTAP_VNET_HDR_LEN);
+        error = turbotap_dev_set_vnet_hdr_size(dev, TURBOTAP_VNET_HDR_LEN);
     }
     return (error
             ? error
-            : turbotap_dev_set_offload(tt->dev, tt->vnet_hdr ? OFFLOADS : 0));
+            : turbotap_dev_set_offload(dev, tt->vnet_hdr ? OFFLOADS : 0));
 }
 
 void

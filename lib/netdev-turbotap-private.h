@@ -9,13 +9,17 @@
  *     netdev-turbotap-queue.c    queues, receiving and sending
  *     netdev-turbotap-packet.c   the packets received into
  *     netdev-turbotap-offload.c  checksum and segmentation offload
+ *     netdev-turbotap-device.c   the device: found, made, kept, made again
  *     netdev-turbotap-link.c     the link: its settings and its changes
+ *     netdev-turbotap-inherit.c  what netdev-linux does by a link's name
  *     netdev-turbotap-stats.c    statistics and status
  *
  * The first one calls the others. */
 
 #ifndef NETDEV_TURBOTAP_PRIVATE_H
 #define NETDEV_TURBOTAP_PRIVATE_H 1
+
+#include <limits.h>
 
 #include "dpif-netdev.h"
 #include "netdev-linux-private.h"
@@ -25,6 +29,7 @@
 #include "openvswitch/thread.h"
 #include "turbotap-dev.h"
 #include "turbotap-link.h"
+#include "turbotap-place.h"
 #include "turbotap-queue.h"
 #include "turbotap-vnet.h"
 #include "util.h"
@@ -48,17 +53,24 @@ struct netdev_turbotap {
 
     bool vnet_hdr;              /* Frames have a virtio-net header.  Const. */
     struct turbotap_dev *dev;   /* NULL until the first good configuration. */
+    struct turbotap_dev *new_dev;       /* To take its place. */
     bool owned;                 /* Delete the device in the end? */
+    bool gone;                  /* No device yet, or deleted from outside. */
+    bool ending;                /* About to go along with its namespace. */
+    long long int remake_at;    /* When to try to make it again, in ms. */
 
     /* The link, as last heard of. */
     struct ovs_list list_node;          /* In 'all_turbotaps'. */
+    struct turbotap_place place;        /* Where it is. */
+    char netns_name[NAME_MAX + 1];      /* The same, for the user. */
     struct turbotap_link_info link;
-    bool gone;                  /* No device yet, or deleted from outside. */
-    bool away;                  /* In another network namespace. */
     atomic_uint mtu;            /* 'link.mtu', for who has no mutex. */
+    struct eth_addr wanted_mac; /* By the database, zeros if it says none. */
     long long int carrier_resets;
-    /* The link's own drops from before we came. */
+    /* The link's own drops from before we came, and those of links that are no
+     * more. */
     uint64_t base_rx_dropped, base_tx_dropped;
+    uint64_t lost_rx_dropped;
 
     /* Configuration requested by the user and by the datapath. */
     unsigned int requested_n_rxq;
@@ -77,6 +89,10 @@ struct netdev_turbotap {
     /* What the user should know, NULL if nothing. */
     char *config_problem;       /* From set_config(). */
     char *apply_problem;        /* From reconfigure(). */
+    char *remake_problem;       /* From making the device again. */
+    char *flags_problem;        /* From update_flags(). */
+    char *policing_problem;     /* From set_policing(). */
+    char *qos_problem;          /* From set_qos(). */
 
     /* Counters of the queues that were closed, without what was discarded. */
     struct turbotap_queue_stats closed_rx;
@@ -100,6 +116,7 @@ tt_name(const struct netdev_turbotap *tt)
 /* Each fills in the functions of 'class' that its file implements. */
 void netdev_turbotap_queue_init_class(struct netdev_class *class);
 void netdev_turbotap_link_init_class(struct netdev_class *class);
+void netdev_turbotap_inherit_init_class(struct netdev_class *class);
 void netdev_turbotap_stats_init_class(struct netdev_class *class);
 
 /* netdev-turbotap-queue.c. */
@@ -130,7 +147,8 @@ void netdev_turbotap_delete_batch(struct dp_packet_batch *);
 
 /* netdev-turbotap-offload.c. */
 void netdev_turbotap_offload_construct(struct netdev_turbotap *);
-int netdev_turbotap_offload_open(struct netdev_turbotap *);
+int netdev_turbotap_offload_open(const struct netdev_turbotap *,
+                                 struct turbotap_dev *);
 void netdev_turbotap_offload_get_status(const struct netdev_turbotap *,
                                         struct smap *);
 void netdev_turbotap_offload_receive(struct turbotap_queue *,
@@ -140,14 +158,32 @@ void netdev_turbotap_offload_receive(struct turbotap_queue *,
 int netdev_turbotap_offload_prepare(struct dp_packet **, unsigned int mtu,
                                     struct turbotap_buf *);
 
+/* netdev-turbotap.c. */
+void netdev_turbotap_set_problem(char **problemp, const struct ds *problem);
+
+/* netdev-turbotap-device.c. */
+int netdev_turbotap_open_device(struct netdev_turbotap *, struct ds *problem);
+void netdev_turbotap_remake_device(struct netdev_turbotap *);
+int netdev_turbotap_replace_device(struct netdev_turbotap *);
+void netdev_turbotap_close_device(struct netdev_turbotap *, bool keep);
+
 /* netdev-turbotap-link.c. */
-int netdev_turbotap_adopt_link(struct netdev_turbotap *);
+int netdev_turbotap_adopt_link(struct turbotap_dev *, const char *alias,
+                               struct turbotap_place *,
+                               struct turbotap_link_info *);
+void netdev_turbotap_set_link(struct netdev_turbotap *,
+                              const struct turbotap_place *,
+                              const struct turbotap_link_info *);
 void netdev_turbotap_watch_link(struct netdev_turbotap *);
 void netdev_turbotap_unwatch_link(struct netdev_turbotap *);
-int netdev_turbotap_read_link(struct netdev_turbotap *);
+int netdev_turbotap_update_link(struct netdev_turbotap *);
+void netdev_turbotap_format_link_error(const struct netdev_turbotap *,
+                                       int error, struct ds *);
 int netdev_turbotap_apply_mtu(struct netdev_turbotap *);
 uint32_t netdev_turbotap_mtu_to_buf_size(const struct netdev_turbotap *,
                                          unsigned int mtu);
+void netdev_turbotap_link_get_status(const struct netdev_turbotap *,
+                                     struct smap *);
 
 /* netdev-turbotap-stats.c. */
 void netdev_turbotap_add_queue_stats(struct turbotap_queue_stats *sum,

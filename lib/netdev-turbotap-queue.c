@@ -365,6 +365,13 @@ netdev_turbotap_send(struct netdev *netdev, int qid,
     unsigned int n = 0;
     unsigned int mtu;
 
+    if (OVS_UNLIKELY(!netdev->n_txq)) {
+        /* A device that was deleted could not be made again. */
+        COVERAGE_ADD(turbotap_tx_drop, dp_packet_batch_size(batch));
+        netdev_turbotap_delete_batch(batch);
+        return 0;
+    }
+
     atomic_read_relaxed(&tt->mtu, &mtu);
     qid %= netdev->n_txq;
     txq = &tt->txqs[qid];

@@ -72,7 +72,8 @@ netdev_turbotap_get_stats(const struct netdev *netdev,
     stats->tx_bytes = tx.bytes;
     stats->tx_dropped = sum_drops(&tx);
 
-    if (!netdev_turbotap_read_link(tt)) {
+    stats->rx_dropped += tt->lost_rx_dropped;
+    if (!netdev_turbotap_update_link(tt)) {
         const struct turbotap_link_stats *host = &tt->link.stats;
 
         stats->rx_dropped += host->tx_dropped - tt->base_tx_dropped;
@@ -169,6 +170,7 @@ netdev_turbotap_get_status(const struct netdev *netdev, struct smap *smap)
                     tt->n_rxq_bufs * (size_t) (NETDEV_TURBOTAP_HEADROOM
                                                + tt->buf_size));
     netdev_turbotap_offload_get_status(tt, smap);
+    netdev_turbotap_link_get_status(tt, smap);
     ovs_mutex_unlock(&tt->linux_.mutex);
     return 0;
 }

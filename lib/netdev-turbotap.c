@@ -81,51 +81,6 @@ netdev_turbotap_construct(struct netdev *netdev)
     return 0;
 }
 
-/* Opens the device of 'tt'.  Returns 0 or a positive errno value, and then
- * appends to 'problem' what is wrong, for the user. */
-static int
-open_device(struct netdev_turbotap *tt, struct ds *problem)
-    OVS_REQUIRES(tt->linux_.mutex)
-{
-    int error;
-
-    error = turbotap_dev_open(tt_name(tt), tt->vnet_hdr, &tt->dev);
-    if (error) {
-        ds_put_format(problem, "%s: could not open tap device: %s",
-                      tt_name(tt),
-                      error == EINVAL
-                      ? "the name is in use by something else than a "
-                        "multi-queue tap device, or is not valid"
-                      : error == EBUSY
-                      ? "the name is in use"
-                      : error == ENOENT || error == ENODEV
-                      ? "/dev/net/tun is missing, load kernel module tun"
-                      : error == EACCES || error == EPERM
-                      ? "no permission for /dev/net/tun, CAP_NET_ADMIN is "
-                        "needed"
-                      : ovs_strerror(error));
-        return error;
-    }
-
-    error = netdev_turbotap_offload_open(tt);
-    if (!error) {
-        error = netdev_turbotap_adopt_link(tt);
-    }
-    if (error) {
-        ds_put_format(problem, "%s: could not set up tap device: %s",
-                      tt_name(tt), ovs_strerror(error));
-        turbotap_dev_close(tt->dev);
-        tt->dev = NULL;
-        return error;
-    }
-
-    tt->gone = false;
-    VLOG_INFO("%s: %s tap device, ifindex %d", tt_name(tt),
-              turbotap_dev_is_created(tt->dev) ? "created" : "adopted",
-              tt->link.ifindex);
-    return 0;
-}
-
 static void
 netdev_turbotap_destruct(struct netdev *netdev)
 {
@@ -141,20 +96,13 @@ netdev_turbotap_destruct(struct netdev *netdev)
     free_cacheline(tt->txqs);
     ovs_mutex_unlock(&tt->linux_.mutex);
 
-    /* A device of an earlier run of the switch stays if it could not even be
-     * configured, since it has the host's addresses. */
-    if (tt->owned && !tt->gone
-        && (configured || turbotap_dev_is_created(tt->dev))) {
-        int error = turbotap_dev_set_persist(tt->dev, false);
-
-        if (error) {
-            VLOG_WARN("%s: could not delete tap device (%s)", tt_name(tt),
-                      ovs_strerror(error));
-        }
-    }
-    turbotap_dev_close(tt->dev);
+    netdev_turbotap_close_device(tt, configured);
     free(tt->config_problem);
     free(tt->apply_problem);
+    free(tt->remake_problem);
+    free(tt->flags_problem);
+    free(tt->policing_problem);
+    free(tt->qos_problem);
 
     /* Of netdev-linux: its traffic control state and its mutex. */
     netdev_linux_class.destruct(netdev);
@@ -226,8 +174,8 @@ parse_config(const struct netdev_turbotap *tt, const struct smap *args,
 
 /* Stores 'problem', empty if there is none, in '*problemp', and logs it if it
  * is news. */
-static void
-set_problem(char **problemp, const struct ds *problem)
+void
+netdev_turbotap_set_problem(char **problemp, const struct ds *problem)
 {
     char *old = *problemp;
 
@@ -251,9 +199,9 @@ netdev_turbotap_set_config(struct netdev *netdev, const struct smap *args,
     ovs_mutex_lock(&tt->linux_.mutex);
     error = parse_config(tt, args, &n_rxq, &io, &problem);
     if (!error && !tt->dev) {
-        error = open_device(tt, &problem);
+        error = netdev_turbotap_open_device(tt, &problem);
     }
-    set_problem(&tt->config_problem, &problem);
+    netdev_turbotap_set_problem(&tt->config_problem, &problem);
     if (!error) {
         if (n_rxq != tt->requested_n_rxq || io != tt->requested_io) {
             tt->requested_n_rxq = n_rxq;
@@ -294,11 +242,16 @@ netdev_turbotap_get_problem(const struct netdev *netdev)
 
     ovs_mutex_lock(&tt->linux_.mutex);
     if (tt->dev && tt->gone) {
-        problem = xasprintf("%s: the device was deleted from outside",
-                            tt_name(tt));
+        problem = xasprintf("%s: the device was deleted from outside%s%s",
+                            tt_name(tt), tt->remake_problem ? "; " : "",
+                            tt->remake_problem ? tt->remake_problem : "");
     } else {
         problem = nullable_xstrdup(tt->config_problem ? tt->config_problem
-                                   : tt->apply_problem);
+                                   : tt->apply_problem ? tt->apply_problem
+                                   : tt->flags_problem ? tt->flags_problem
+                                   : tt->policing_problem
+                                   ? tt->policing_problem
+                                   : tt->qos_problem);
     }
     ovs_mutex_unlock(&tt->linux_.mutex);
     return problem;
@@ -402,7 +355,15 @@ netdev_turbotap_reconfigure(struct netdev *netdev)
     int error = 0;
 
     ovs_mutex_lock(&tt->linux_.mutex);
-    if (tt->gone) {
+    if (tt->new_dev) {
+        netdev_turbotap_trim_rxqs(tt, 0);
+        netdev_turbotap_trim_txqs(tt, 0);
+        error = netdev_turbotap_replace_device(tt);
+    }
+    if (error) {
+        note_failure(tt, &problem, "set up the new device", error);
+        error = 0;
+    } else if (tt->gone) {
         error = tt->rxqs ? 0 : ENODEV;
     } else {
         unsigned int mtu = MAX(tt->requested_mtu, tt->link.mtu);
@@ -417,7 +378,7 @@ netdev_turbotap_reconfigure(struct netdev *netdev)
             }
         }
     }
-    set_problem(&tt->apply_problem, &problem);
+    netdev_turbotap_set_problem(&tt->apply_problem, &problem);
     netdev_change_seq_changed(netdev);
     ovs_mutex_unlock(&tt->linux_.mutex);
 
@@ -432,9 +393,8 @@ netdev_turbotap_get_numa_id(const struct netdev *netdev OVS_UNUSED)
     return 0;
 }
 
-/* Fills in 'class', called 'type'.  What is not overridden here is inherited
- * from netdev-linux's tap: QoS, policing, ethtool features, addresses, routes,
- * ARP, miimon. */
+/* Fills in 'class', called 'type'.  What is not overridden is inherited from
+ * netdev-linux's tap and does not look at the link. */
 static void
 init_class(struct netdev_class *class, const char *type, bool is_pmd)
 {
@@ -454,6 +414,7 @@ init_class(struct netdev_class *class, const char *type, bool is_pmd)
 
     netdev_turbotap_queue_init_class(class);
     netdev_turbotap_link_init_class(class);
+    netdev_turbotap_inherit_init_class(class);
     netdev_turbotap_stats_init_class(class);
 }
 

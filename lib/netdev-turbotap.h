@@ -30,6 +30,11 @@ bool netdev_is_turbotap(const struct netdev *);
  * than was asked for, or works no more, returns a message for the user, to be
  * freed by the caller.  Otherwise returns a null pointer. */
 char *netdev_turbotap_get_problem(const struct netdev *netdev);
+
+/* Deletes the devices of those netdevs that were destroyed since the last
+ * call, and not made again in the meantime.  To be called at the end of each
+ * reconfiguration of the switch, by the main thread. */
+void netdev_turbotap_reap(void);
 #else
 static inline bool
 netdev_is_turbotap(const struct netdev *netdev)
@@ -43,6 +48,11 @@ netdev_turbotap_get_problem(const struct netdev *netdev)
 {
     (void) netdev;
     return NULL;
+}
+
+static inline void
+netdev_turbotap_reap(void)
+{
 }
 #endif
 

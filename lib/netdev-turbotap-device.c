@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* The device behind a turbotap netdev: where it comes from, and what becomes
+ * of it.  Must not know queues or frames.
+ *
+ * The device and the netdev are not born and do not die together.  A netdev
+ * that is destroyed and made again while the switch is configured (since its
+ * port gets another number, type or bridge) finds its device again, with the
+ * host's addresses.  One whose device was deleted makes another. */
+
+#include <config.h>
+
+#include "netdev-turbotap-private.h"
+
+#include <errno.h>
+
+#include "openvswitch/dynamic-string.h"
+#include "openvswitch/shash.h"
+#include "openvswitch/vlog.h"
+
+VLOG_DEFINE_THIS_MODULE(netdev_turbotap_device);
+
+/* Marks, as the link's alias, a device that we created, so that after a
+ * restart we know that it is ours to delete. */
+#define OWNER_ALIAS "Open vSwitch turbotap"
+
+/* A device without a netdev. */
+struct orphan {
+    struct turbotap_dev *dev;
+    bool owned;
+};
+
+/* The orphans, by the name of the netdev that they had. */
+static struct ovs_mutex orphans_mutex = OVS_MUTEX_INITIALIZER;
+static struct shash orphans OVS_GUARDED_BY(orphans_mutex)
+    = SHASH_INITIALIZER(&orphans);
+
+/* Appends to 'problem' that the device of 'tt' could not be opened because of
+ * 'error'. */
+static void
+format_open_error(const struct netdev_turbotap *tt, int error,
+                  struct ds *problem)
+{
+    ds_put_format(problem, "%s: could not open tap device: %s", tt_name(tt),
+                  error == EINVAL
+                  ? "the name is in use by something else than a "
+                    "multi-queue tap device, or is not valid"
+                  : error == EBUSY
+                  ? "the name is in use"
+                  : error == ENOENT || error == ENODEV
+                  ? "/dev/net/tun is missing, load kernel module tun"
+                  : error == EACCES || error == EPERM
+                  ? "no permission for /dev/net/tun, CAP_NET_ADMIN is "
+                    "needed"
+                  : ovs_strerror(error));
+}
+
+/* Takes the orphan that 'tt' left behind, if there is one, and stores it in
+ * '*devp' and whether it is ours to delete in '*ownedp'.  Returns true if
+ * successful. */
+static bool
+take_orphan(const struct netdev_turbotap *tt, struct turbotap_dev **devp,
+            bool *ownedp)
+{
+    struct orphan *orphan;
+
+    ovs_mutex_lock(&orphans_mutex);
+    orphan = shash_find_and_delete(&orphans, tt_name(tt));
+    ovs_mutex_unlock(&orphans_mutex);
+    if (!orphan) {
+        return false;
+    }
+    *devp = orphan->dev;
+    *ownedp = orphan->owned;
+    free(orphan);
+    return true;
+}
+
+/* Ends 'dev', which was the device of netdev 'name', and deletes the device if
+ * it is 'owned'. */
+static void
+end_device(struct turbotap_dev *dev, const char *name, bool owned)
+{
+    if (owned) {
+        int error = turbotap_dev_set_persist(dev, false);
+
+        if (error && error != EBADFD) {
+            VLOG_WARN("%s: could not delete tap device (%s)", name,
+                      ovs_strerror(error));
+        }
+    }
+    turbotap_dev_close(dev);
+}
+
+/* Ends the devices whose netdevs are not going to come back. */
+void
+netdev_turbotap_reap(void)
+{
+    struct shash_node *node;
+
+    ovs_mutex_lock(&orphans_mutex);
+    SHASH_FOR_EACH_SAFE (node, &orphans) {
+        struct orphan *orphan = node->data;
+
+        end_device(orphan->dev, node->name, orphan->owned);
+        shash_delete(&orphans, node);
+        free(orphan);
+    }
+    ovs_mutex_unlock(&orphans_mutex);
+}
+
+/* Finds or makes a device for 'tt', and stores it in '*devp' and whether it is
+ * ours to delete in '*ownedp'.  Returns 0 or a positive errno value, and then
+ * appends to 'problem' what is wrong, for the user. */
+static int
+get_device(struct netdev_turbotap *tt, struct turbotap_dev **devp,
+           bool *ownedp, struct turbotap_place *place,
+           struct turbotap_link_info *info, struct ds *problem)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    const char *how = "kept";
+    bool orphaned;
+    int error = 0;
+
+    orphaned = take_orphan(tt, devp, ownedp);
+    if (!orphaned) {
+        error = turbotap_dev_open(tt_name(tt), tt->vnet_hdr, devp);
+        if (error) {
+            format_open_error(tt, error, problem);
+            return error;
+        }
+        how = turbotap_dev_is_created(*devp) ? "created" : "adopted";
+        error = netdev_turbotap_offload_open(tt, *devp);
+    }
+    if (!error) {
+        error = netdev_turbotap_adopt_link(*devp, orphaned ? NULL : OWNER_ALIAS,
+                                           place, info);
+    }
+    if (error) {
+        ds_put_format(problem, "%s: could not set up tap device: %s",
+                      tt_name(tt), ovs_strerror(error));
+        turbotap_dev_close(*devp);
+        *devp = NULL;
+        return error;
+    }
+
+    if (!orphaned) {
+        *ownedp = !strcmp(info->alias, OWNER_ALIAS);
+    }
+    VLOG_INFO("%s: %s tap device, ifindex %d", tt_name(tt), how,
+              info->ifindex);
+    return 0;
+}
+
+/* Gives 'tt', which has none, a device.  Returns 0 or a positive errno value,
+ * and then appends to 'problem' what is wrong, for the user. */
+int
+netdev_turbotap_open_device(struct netdev_turbotap *tt, struct ds *problem)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    struct turbotap_link_info info;
+    struct turbotap_place place;
+    int error;
+
+    error = get_device(tt, &tt->dev, &tt->owned, &place, &info, problem);
+    if (!error) {
+        tt->gone = false;
+        netdev_turbotap_set_link(tt, &place, &info);
+    }
+    return error;
+}
+
+/* Makes another device for 'tt', whose device was deleted, and has 'tt'
+ * reconfigured if that worked. */
+void
+netdev_turbotap_remake_device(struct netdev_turbotap *tt)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    struct ds problem = DS_EMPTY_INITIALIZER;
+    struct turbotap_link_info info;
+    struct turbotap_place place;
+
+    if (!get_device(tt, &tt->new_dev, &tt->owned, &place, &info, &problem)) {
+        /* As the database says. */
+        if (!eth_addr_is_zero(tt->wanted_mac)) {
+            turbotap_place_set_mac(turbotap_dev_rxq_fd(tt->new_dev, 0),
+                                   tt->wanted_mac.ea);
+        }
+        netdev_request_reconfigure(&tt->linux_.up);
+    }
+    netdev_turbotap_set_problem(&tt->remake_problem, &problem);
+    ds_destroy(&problem);
+}
+
+/* Takes the new device of 'tt', which has no queues of the old one any more,
+ * into use.  Returns 0 or a positive errno value, and then 'tt' is as without
+ * a device. */
+int
+netdev_turbotap_replace_device(struct netdev_turbotap *tt)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    struct turbotap_link_info info;
+    struct turbotap_place place;
+    int error;
+
+    turbotap_dev_close(tt->dev);
+    tt->dev = tt->new_dev;
+    tt->new_dev = NULL;
+
+    error = netdev_turbotap_adopt_link(tt->dev, NULL, &place, &info);
+    if (!error) {
+        tt->gone = false;
+        netdev_turbotap_set_link(tt, &place, &info);
+    }
+    return error;
+}
+
+/* Takes the device from 'tt', which is about to be destroyed.  If 'keep', the
+ * device stays until netdev_turbotap_reap(). */
+void
+netdev_turbotap_close_device(struct netdev_turbotap *tt, bool keep)
+{
+    turbotap_dev_close(tt->new_dev);
+    tt->new_dev = NULL;
+    if (!tt->dev) {
+        return;
+    }
+    if (!tt->gone && keep) {
+        struct orphan *orphan = xmalloc(sizeof *orphan);
+
+        orphan->dev = tt->dev;
+        orphan->owned = tt->owned;
+        ovs_mutex_lock(&orphans_mutex);
+        shash_add(&orphans, tt_name(tt), orphan);
+        ovs_mutex_unlock(&orphans_mutex);
+    } else {
+        /* A device of an earlier run of the switch stays if it could not even
+         * be configured, since it has the host's addresses. */
+        end_device(tt->dev, tt_name(tt),
+                   tt->owned && turbotap_dev_is_created(tt->dev));
+    }
+    tt->dev = NULL;
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* What a turbotap netdev inherits from netdev-linux, which knows a link by the
+ * name of the netdev in the switch's network namespace: traffic control,
+ * ethtool, addresses.
+ *
+ * None of it is done unless the device is there and has that name, since it
+ * would be done to somebody else's otherwise.  The device is asked for right
+ * before.  If it is moved or renamed in between and another one takes its
+ * name, that one is meant.  The kernel has no request for any of this that
+ * names another network namespace. */
+
+#include <config.h>
+
+#include "netdev-turbotap-private.h"
+
+#include <errno.h>
+
+#include "openvswitch/dynamic-string.h"
+
+/* Returns 0 if the device of 'tt' is what netdev-linux would take it for, else
+ * a positive errno value. */
+static int
+check_place(struct netdev_turbotap *tt)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    int error = netdev_turbotap_update_link(tt);
+
+    return (error ? error
+            : !tt->place.here || strcmp(tt->place.name, tt_name(tt))
+            ? EOPNOTSUPP : 0);
+}
+
+static int
+netdev_turbotap_is_inherited(const struct netdev *netdev)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    int error;
+
+    ovs_mutex_lock(&tt->linux_.mutex);
+    error = check_place(tt);
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    return error;
+}
+
+/* The same for a setting, 'what', of which the user should know, through
+ * '*problemp' of 'tt', that it cannot be made if it is 'wanted'. */
+static int
+may_set(struct netdev_turbotap *tt, const char *what, bool wanted,
+        char **problemp)
+    OVS_EXCLUDED(tt->linux_.mutex)
+{
+    struct ds problem = DS_EMPTY_INITIALIZER;
+    int error;
+
+    ovs_mutex_lock(&tt->linux_.mutex);
+    error = check_place(tt);
+    if (error == EOPNOTSUPP && wanted) {
+        ds_put_format(&problem, "%s: %s cannot be set: the device is %s%s%s, "
+                      "expected %s in the switch's network namespace",
+                      tt_name(tt), what, tt->place.name,
+                      tt->place.here ? "" : " in network namespace ",
+                      tt->place.here ? "" : tt->netns_name, tt_name(tt));
+    }
+    netdev_turbotap_set_problem(problemp, &problem);
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    ds_destroy(&problem);
+    return error;
+}
+
+static int
+netdev_turbotap_set_policing(struct netdev *netdev, unsigned int kbits_rate,
+                             unsigned int kbits_burst, unsigned int kpkts_rate,
+                             unsigned int kpkts_burst)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    bool wanted = kbits_rate || kpkts_rate;
+    int error = may_set(tt, "policing", wanted, &tt->policing_problem);
+
+    return (!error ? netdev_tap_class.set_policing(netdev, kbits_rate,
+                                                   kbits_burst, kpkts_rate,
+                                                   kpkts_burst)
+            : wanted ? error : 0);
+}
+
+static int
+netdev_turbotap_set_qos(struct netdev *netdev, const char *type,
+                        const struct smap *details)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    bool wanted = type && type[0];
+    int error = may_set(tt, "QoS", wanted, &tt->qos_problem);
+
+    return (!error ? netdev_tap_class.set_qos(netdev, type, details)
+            : wanted ? error : 0);
+}
+
+/* Defines a function of the class that calls netdev-linux's, with parameters
+ * PARAMS, of which ARGS are the names. */
+#define INHERIT(FUNCTION, PARAMS, ARGS)                         \
+    static int                                                  \
+    netdev_turbotap_##FUNCTION PARAMS                           \
+    {                                                           \
+        int error = netdev_turbotap_is_inherited(netdev);       \
+                                                                \
+        return error ? error : netdev_tap_class.FUNCTION ARGS;  \
+    }
+
+INHERIT(get_features,
+        (const struct netdev *netdev, enum netdev_features *current,
+         enum netdev_features *advertised, enum netdev_features *supported,
+         enum netdev_features *peer),
+        (netdev, current, advertised, supported, peer))
+INHERIT(set_advertisements,
+        (struct netdev *netdev, enum netdev_features advertise),
+        (netdev, advertise))
+INHERIT(get_qos,
+        (const struct netdev *netdev, const char **typep,
+         struct smap *details),
+        (netdev, typep, details))
+INHERIT(get_queue,
+        (const struct netdev *netdev, unsigned int queue_id,
+         struct smap *details),
+        (netdev, queue_id, details))
+INHERIT(set_queue,
+        (struct netdev *netdev, unsigned int queue_id,
+         const struct smap *details),
+        (netdev, queue_id, details))
+INHERIT(delete_queue,
+        (struct netdev *netdev, unsigned int queue_id),
+        (netdev, queue_id))
+INHERIT(get_queue_stats,
+        (const struct netdev *netdev, unsigned int queue_id,
+         struct netdev_queue_stats *stats),
+        (netdev, queue_id, stats))
+INHERIT(queue_dump_start,
+        (const struct netdev *netdev, void **state),
+        (netdev, state))
+INHERIT(dump_queue_stats,
+        (const struct netdev *netdev, netdev_dump_queue_stats_cb *cb,
+         void *aux),
+        (netdev, cb, aux))
+INHERIT(set_in4,
+        (struct netdev *netdev, struct in_addr addr, struct in_addr mask),
+        (netdev, addr, mask))
+INHERIT(get_addr_list,
+        (const struct netdev *netdev, struct in6_addr **addr,
+         struct in6_addr **mask, int *n_in6),
+        (netdev, addr, mask, n_in6))
+INHERIT(add_router,
+        (struct netdev *netdev, struct in_addr router),
+        (netdev, router))
+INHERIT(arp_lookup,
+        (const struct netdev *netdev, ovs_be32 ip, struct eth_addr *mac),
+        (netdev, ip, mac))
+
+/* The carrier of a tap is what the link says: there is no MII to poll. */
+static int
+netdev_turbotap_set_miimon_interval(struct netdev *netdev OVS_UNUSED,
+                                    long long int interval OVS_UNUSED)
+{
+    return 0;
+}
+
+void
+netdev_turbotap_inherit_init_class(struct netdev_class *class)
+{
+    class->set_policing = netdev_turbotap_set_policing;
+    class->get_features = netdev_turbotap_get_features;
+    class->set_advertisements = netdev_turbotap_set_advertisements;
+    class->set_miimon_interval = netdev_turbotap_set_miimon_interval;
+    class->set_qos = netdev_turbotap_set_qos;
+    class->get_qos = netdev_turbotap_get_qos;
+    class->get_queue = netdev_turbotap_get_queue;
+    class->set_queue = netdev_turbotap_set_queue;
+    class->delete_queue = netdev_turbotap_delete_queue;
+    class->get_queue_stats = netdev_turbotap_get_queue_stats;
+    class->queue_dump_start = netdev_turbotap_queue_dump_start;
+    class->dump_queue_stats = netdev_turbotap_dump_queue_stats;
+    class->set_in4 = netdev_turbotap_set_in4;
+    class->get_addr_list = netdev_turbotap_get_addr_list;
+    class->add_router = netdev_turbotap_add_router;
+    class->arp_lookup = netdev_turbotap_arp_lookup;
+}
