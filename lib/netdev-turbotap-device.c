@@ -136,8 +136,8 @@ get_device(struct netdev_turbotap *tt, struct turbotap_dev **devp,
         error = netdev_turbotap_offload_open(tt, *devp);
     }
     if (!error) {
-        error = netdev_turbotap_adopt_link(*devp, orphaned ? NULL : OWNER_ALIAS,
-                                           place, info);
+        error = netdev_turbotap_adopt_link(
+            *devp, orphaned ? NULL : OWNER_ALIAS, place, info);
     }
     if (error) {
         ds_put_format(problem, "%s: could not set up tap device: %s",
