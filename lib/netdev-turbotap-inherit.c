@@ -22,26 +22,35 @@
 #include "openvswitch/dynamic-string.h"
 
 /* Returns 0 if the device of 'tt' is what netdev-linux would take it for, else
- * a positive errno value. */
+ * a positive errno value.  Stores where it is in '*place'.
+ *
+ * This does not change what is known of the link: it is called while the
+ * switch reads one thing after the other, to be told only afterwards that any
+ * of it has changed. */
 static int
-check_place(struct netdev_turbotap *tt)
+check_place(struct netdev_turbotap *tt, struct turbotap_place *place)
     OVS_REQUIRES(tt->linux_.mutex)
 {
-    int error = netdev_turbotap_update_link(tt);
+    int error;
 
+    if (tt->gone) {
+        return ENODEV;
+    }
+    error = turbotap_place_get(turbotap_dev_rxq_fd(tt->dev, 0), place, NULL);
     return (error ? error
-            : !tt->place.here || strcmp(tt->place.name, tt_name(tt))
-            ? EOPNOTSUPP : 0);
+            : !place->here || strcmp(place->name, tt_name(tt)) ? EOPNOTSUPP
+            : 0);
 }
 
 static int
 netdev_turbotap_is_inherited(const struct netdev *netdev)
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    struct turbotap_place place;
     int error;
 
     ovs_mutex_lock(&tt->linux_.mutex);
-    error = check_place(tt);
+    error = check_place(tt, &place);
     ovs_mutex_unlock(&tt->linux_.mutex);
     return error;
 }
@@ -54,16 +63,17 @@ may_set(struct netdev_turbotap *tt, const char *what, bool wanted,
     OVS_EXCLUDED(tt->linux_.mutex)
 {
     struct ds problem = DS_EMPTY_INITIALIZER;
+    struct turbotap_place place;
     int error;
 
     ovs_mutex_lock(&tt->linux_.mutex);
-    error = check_place(tt);
+    error = check_place(tt, &place);
     if (error == EOPNOTSUPP && wanted) {
         ds_put_format(&problem, "%s: %s cannot be set: the device is %s%s%s, "
                       "expected %s in the switch's network namespace",
-                      tt_name(tt), what, tt->place.name,
-                      tt->place.here ? "" : " in network namespace ",
-                      tt->place.here ? "" : tt->netns_name, tt_name(tt));
+                      tt_name(tt), what, place.name,
+                      place.here ? "" : " in network namespace ",
+                      place.here ? "" : tt->netns_name, tt_name(tt));
     }
     netdev_turbotap_set_problem(problemp, &problem);
     ovs_mutex_unlock(&tt->linux_.mutex);

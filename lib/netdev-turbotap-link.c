@@ -183,6 +183,28 @@ netdev_turbotap_update_link(struct netdev_turbotap *tt)
     return error;
 }
 
+/* Reads the statistics of the link of 'tt' from the kernel into
+ * 'tt->link.stats', and nothing else, so that nobody misses a change of the
+ * rest.  Returns 0 or a positive errno value. */
+int
+netdev_turbotap_read_link_stats(struct netdev_turbotap *tt)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    struct turbotap_link_info info;
+    struct turbotap_place place;
+    int error = ENODEV;
+
+    if (!tt->gone) {
+        ovs_mutex_lock(&link_mutex);
+        error = turbotap_place_find(identity(tt), links, &place, &info);
+        ovs_mutex_unlock(&link_mutex);
+    }
+    if (!error) {
+        tt->link.stats = info.stats;
+    }
+    return error;
+}
+
 /* Returns true if 'event' may tell something of the device of 'tt'.  It is not
  * believed any further: it may be of another link that has the place of ours
  * by now. */

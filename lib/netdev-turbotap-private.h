@@ -177,6 +177,7 @@ void netdev_turbotap_set_link(struct netdev_turbotap *,
 void netdev_turbotap_watch_link(struct netdev_turbotap *);
 void netdev_turbotap_unwatch_link(struct netdev_turbotap *);
 int netdev_turbotap_update_link(struct netdev_turbotap *);
+int netdev_turbotap_read_link_stats(struct netdev_turbotap *);
 void netdev_turbotap_format_link_error(const struct netdev_turbotap *,
                                        int error, struct ds *);
 int netdev_turbotap_apply_mtu(struct netdev_turbotap *);

@@ -73,7 +73,7 @@ netdev_turbotap_get_stats(const struct netdev *netdev,
     stats->tx_dropped = sum_drops(&tx);
 
     stats->rx_dropped += tt->lost_rx_dropped;
-    if (!netdev_turbotap_update_link(tt)) {
+    if (!netdev_turbotap_read_link_stats(tt)) {
         const struct turbotap_link_stats *host = &tt->link.stats;
 
         stats->rx_dropped += host->tx_dropped - tt->base_tx_dropped;
