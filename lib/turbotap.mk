@@ -14,6 +14,8 @@ turbotap_sources = \
 	lib/turbotap-idle.h \
 	lib/turbotap-io-rw.c \
 	lib/turbotap-io-socket.c \
+	lib/turbotap-keeper.c \
+	lib/turbotap-keeper.h \
 	lib/turbotap-link.c \
 	lib/turbotap-link.h \
 	lib/turbotap-netns.c \
@@ -41,3 +43,12 @@ turbotap_netdev_sources = \
 	lib/netdev-turbotap-stats.c \
 	lib/netdev-turbotap.c \
 	lib/netdev-turbotap.h
+
+# The keeper, a program that ovs-vswitchd starts, and finds in its own folder.
+sbin_PROGRAMS += vswitchd/turbotap-keeper
+vswitchd_turbotap_keeper_SOURCES = \
+	lib/turbotap-keeper-main.c \
+	lib/turbotap-keeper.c \
+	lib/turbotap-keeper.h \
+	lib/turbotap-util.h
+vswitchd_turbotap_keeper_LDADD =

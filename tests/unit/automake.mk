@@ -8,6 +8,7 @@
 unit_tests = \
 	tests/unit/test-dev \
 	tests/unit/test-idle \
+	tests/unit/test-keeper \
 	tests/unit/test-link \
 	tests/unit/test-place \
 	tests/unit/test-queue \
@@ -29,6 +30,7 @@ unit_test_host = \
 
 tests_unit_test_dev_SOURCES = tests/unit/test-dev.c $(unit_test_host)
 tests_unit_test_idle_SOURCES = tests/unit/test-idle.c $(unit_test_host)
+tests_unit_test_keeper_SOURCES = tests/unit/test-keeper.c $(unit_test_host)
 tests_unit_test_link_SOURCES = tests/unit/test-link.c $(unit_test_host)
 tests_unit_test_place_SOURCES = tests/unit/test-place.c $(unit_test_host)
 tests_unit_test_queue_SOURCES = \

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* Tests lib/turbotap-keeper.c and the program turbotap-keeper with real tap
+ * devices.  Each test has a socket of its own, and its keeper ends with it. */
+
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "host.h"
+#include "turbotap-dev.h"
+#include "turbotap-keeper.h"
+
+#define TAP "ttk0"
+#define PROGRAM "vswitchd/turbotap-keeper"
+#define NOBODY 65534
+
+struct fixture {
+    char folder[64];
+    char path[96];
+    unsigned int n_fds;         /* Before the test. */
+    struct turbotap_keeper *keeper;
+    struct turbotap_dev *dev;   /* With one receive and one transmit queue. */
+};
+
+static struct turbotap_keeper *
+connect_keeper(const struct fixture *f)
+{
+    struct turbotap_keeper *keeper;
+
+    assert_int_equal(turbotap_keeper_connect(f->path, PROGRAM, &keeper), 0);
+    return keeper;
+}
+
+static int
+setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+
+    f->n_fds = host_count_fds();
+    strcpy(f->folder, "/tmp/keeper-XXXXXX");
+    assert_non_null(mkdtemp(f->folder));
+    snprintf(f->path, sizeof f->path, "%s/keeper.sock", f->folder);
+    assert_int_equal(turbotap_dev_open(TAP, false, &f->dev), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 1), 0);
+    f->keeper = connect_keeper(f);
+    *state = f;
+    return 0;
+}
+
+/* Waits for the keeper at 'f->path' to have ended: nobody accepts there. */
+static int
+teardown(void **state)
+{
+    struct fixture *f = *state;
+    char key[TURBOTAP_KEEPER_KEY_LEN];
+
+    turbotap_dev_close(f->dev);
+    while (!turbotap_keeper_list(f->keeper, 0, key)) {
+        assert_int_equal(turbotap_keeper_remove(f->keeper, key), 0);
+    }
+    turbotap_keeper_close(f->keeper);
+    assert_int_equal(host_count_fds(), f->n_fds);
+    unlink(f->path);
+    assert_int_equal(rmdir(f->folder), 0);
+    free(f);
+    return 0;
+}
+
+/* Has the keeper hold the queues of 'f->dev' under 'key'. */
+static int
+put(struct fixture *f, const char *key, char mark)
+{
+    const int fds[] = { turbotap_dev_rxq_fd(f->dev, 0),
+                        turbotap_dev_txq_fd(f->dev, 0) };
+    char data[TURBOTAP_KEEPER_DATA_LEN] = { mark };
+
+    return turbotap_keeper_put(f->keeper, key, data, fds, 2);
+}
+
+/* Asserts that what is under 'key' has 'mark', and stores the two descriptors
+ * in 'fds'. */
+static void
+get(struct fixture *f, const char *key, char mark, int *fds)
+{
+    char data[TURBOTAP_KEEPER_DATA_LEN];
+    int all[TURBOTAP_KEEPER_MAX_FDS];
+    unsigned int n;
+
+    assert_int_equal(turbotap_keeper_get(f->keeper, key, data, all, &n), 0);
+    assert_int_equal(n, 2);
+    assert_int_equal(data[0], mark);
+    memcpy(fds, all, 2 * sizeof *fds);
+    for (int i = 0; i < 2; i++) {
+        assert_int_not_equal(fcntl(fds[i], F_GETFD) & FD_CLOEXEC, 0);
+    }
+}
+
+static void
+test_put_and_get(void **state)
+{
+    struct fixture *f = *state;
+    char data[TURBOTAP_KEEPER_DATA_LEN];
+    int fds[TURBOTAP_KEEPER_MAX_FDS];
+    char key[TURBOTAP_KEEPER_KEY_LEN];
+    unsigned int n;
+
+    assert_int_equal(turbotap_keeper_get(f->keeper, "a", data, fds, &n),
+                     ENOENT);
+    assert_int_equal(turbotap_keeper_list(f->keeper, 0, key), ENOENT);
+    assert_int_equal(put(f, "a", 1), 0);
+    assert_int_equal(put(f, "b", 2), 0);
+    assert_int_equal(put(f, "a", 3), 0);
+    get(f, "a", 3, fds);
+    close(fds[0]);
+    close(fds[1]);
+    get(f, "b", 2, fds);
+    close(fds[0]);
+    close(fds[1]);
+    assert_int_equal(turbotap_keeper_list(f->keeper, 1, key), 0);
+    assert_int_equal(turbotap_keeper_list(f->keeper, 2, key), ENOENT);
+    assert_int_equal(turbotap_keeper_remove(f->keeper, "a"), 0);
+    assert_int_equal(turbotap_keeper_remove(f->keeper, "a"), ENOENT);
+    assert_int_equal(turbotap_keeper_list(f->keeper, 0, key), 0);
+    assert_string_equal(key, "b");
+}
+
+/* The switch is killed; the one after it has the same device, in another
+ * network namespace and under another name, with the frame that waited. */
+static void
+test_survives(void **state)
+{
+    struct fixture *f = *state;
+    int ours = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    int away = host_open_other_namespace();
+    char frame[60] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5 };
+    char received[100];
+    int fds[2], host;
+    pid_t pid;
+
+    pid = fork();
+    if (!pid) {
+        /* As the switch would be: the last to have descriptors. */
+        struct turbotap_keeper *keeper = connect_keeper(f);
+
+        turbotap_keeper_close(f->keeper);
+        f->keeper = keeper;
+        _exit(put(f, "tt0", 7));
+    }
+    int status;
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    turbotap_dev_close(f->dev);
+    f->dev = NULL;
+    turbotap_keeper_close(f->keeper);
+
+    host_move(TAP, away);
+    assert_int_equal(setns(away, CLONE_NEWNET), 0);
+    host_rename(TAP, "eth0");
+    host_set_up("eth0", true);
+    host = host_open_socket("eth0", 0x88b5);
+    assert_int_equal(send(host, frame, sizeof frame, 0), sizeof frame);
+    close(host);
+    assert_int_equal(setns(ours, CLONE_NEWNET), 0);
+
+    f->keeper = connect_keeper(f);
+    get(f, "tt0", 7, fds);
+    assert_true(host_wait_readable(fds[0], HOST_PATIENCE));
+    assert_int_equal(read(fds[0], received, sizeof received), sizeof frame);
+    assert_memory_equal(received, frame, sizeof frame);
+
+    /* And it does not keep the namespace alive, nor what has gone with it. */
+    close(away);
+    struct pollfd pfd = { .fd = fds[1], .events = POLLIN };
+
+    assert_int_equal(poll(&pfd, 1, HOST_PATIENCE), 1);
+    close(fds[0]);
+    close(fds[1]);
+    close(ours);
+    for (;;) {
+        char key[TURBOTAP_KEEPER_KEY_LEN];
+
+        if (turbotap_keeper_list(f->keeper, 0, key)) {
+            break;
+        }
+    }
+}
+
+static void *
+connect_thread(void *f_)
+{
+    return connect_keeper(f_);
+}
+
+/* All who start at the same time find the same one. */
+static void
+test_ends_and_starts(void **state)
+{
+    struct fixture *f = *state;
+    struct turbotap_keeper *keepers[4];
+    pthread_t threads[4];
+
+    for (int round = 0; round < 10; round++) {
+        /* It ends when it holds nothing and nobody is there. */
+        turbotap_keeper_close(f->keeper);
+        f->keeper = connect_keeper(f);
+        for (int i = 0; i < 4; i++) {
+            assert_int_equal(pthread_create(&threads[i], NULL, connect_thread,
+                                            f), 0);
+        }
+        for (int i = 0; i < 4; i++) {
+            pthread_join(threads[i], (void **) &keepers[i]);
+        }
+        if (!put(f, "x", round)) {
+            struct turbotap_keeper *first = f->keeper;
+            int fds[2];
+
+            for (int i = 0; i < 4; i++) {
+                f->keeper = keepers[i];
+                get(f, "x", round, fds);
+                close(fds[0]);
+                close(fds[1]);
+            }
+            f->keeper = first;
+            assert_int_equal(turbotap_keeper_remove(f->keeper, "x"), 0);
+        }
+        for (int i = 0; i < 4; i++) {
+            turbotap_keeper_close(keepers[i]);
+        }
+    }
+}
+
+/* What is not a request ends the connection, and nothing else. */
+static void
+test_malformed(void **state)
+{
+    struct fixture *f = *state;
+    const int sock = turbotap_keeper_fd(f->keeper);
+    struct turbotap_keeper_msg msg = { .magic = TURBOTAP_KEEPER_MAGIC };
+    int fds[TURBOTAP_KEEPER_MAX_FDS];
+    unsigned int n;
+
+    assert_int_equal(put(f, "a", 1), 0);
+
+    /* Unknown, without a descriptor, with one that is no tap's, no key. */
+    msg.op = 99;
+    assert_int_equal(turbotap_keeper_send(sock, &msg, &sock, 1), 0);
+    assert_int_equal(turbotap_keeper_recv(sock, &msg, fds, &n), 0);
+    assert_int_equal(msg.error, EOPNOTSUPP);
+    msg.op = TURBOTAP_KEEPER_PUT;
+    strcpy(msg.key, "b");
+    assert_int_equal(turbotap_keeper_send(sock, &msg, NULL, 0), 0);
+    assert_int_equal(turbotap_keeper_recv(sock, &msg, fds, &n), 0);
+    assert_int_equal(msg.error, EINVAL);
+    assert_int_equal(turbotap_keeper_send(sock, &msg, &sock, 1), 0);
+    assert_int_equal(turbotap_keeper_recv(sock, &msg, fds, &n), 0);
+    assert_int_equal(msg.error, EBADFD);
+    msg.key[0] = '\0';
+    assert_int_equal(turbotap_keeper_send(sock, &msg, NULL, 0), 0);
+    assert_int_equal(turbotap_keeper_recv(sock, &msg, fds, &n), 0);
+    assert_int_equal(msg.error, EINVAL);
+
+    for (int i = 0; i < 3; i++) {
+        struct turbotap_keeper *other = connect_keeper(f);
+
+        memset(&msg, 0xff, sizeof msg);
+        msg.magic = i == 1 ? 0 : TURBOTAP_KEEPER_MAGIC;
+        assert_true(send(turbotap_keeper_fd(other), &msg,
+                         i == 2 ? 5 : sizeof msg, MSG_NOSIGNAL) > 0);
+        assert_int_equal(turbotap_keeper_recv(turbotap_keeper_fd(other), &msg,
+                                              fds, &n), EPIPE);
+        turbotap_keeper_close(other);
+    }
+    get(f, "a", 1, fds);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void
+test_other_user(void **state)
+{
+    struct fixture *f = *state;
+    int status;
+    pid_t pid;
+
+    assert_int_equal(put(f, "a", 1), 0);
+    pid = fork();
+    if (!pid) {
+        struct turbotap_keeper *keeper;
+        struct sockaddr_un sun = { .sun_family = AF_UNIX };
+        struct turbotap_keeper_msg msg = { .magic = TURBOTAP_KEEPER_MAGIC,
+                                           .op = TURBOTAP_KEEPER_LIST };
+        int fds[TURBOTAP_KEEPER_MAX_FDS];
+        unsigned int n;
+        int sock = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+
+        /* Connected while that was allowed by the file, used as another. */
+        strcpy(sun.sun_path, f->path);
+        if (chmod(f->folder, 0755) || setuid(NOBODY)) {
+            _exit(1);
+        }
+        if (turbotap_keeper_connect(f->path, PROGRAM, &keeper) != EACCES) {
+            _exit(2);
+        }
+        if (!connect(sock, (struct sockaddr *) &sun, sizeof sun)) {
+            turbotap_keeper_send(sock, &msg, NULL, 0);
+            if (!turbotap_keeper_recv(sock, &msg, fds, &n)) {
+                _exit(3);
+            }
+        }
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static void
+test_no_program(void **state)
+{
+    struct fixture *f = *state;
+    struct turbotap_keeper *keeper;
+    char path[128];
+
+    snprintf(path, sizeof path, "%s/other.sock", f->folder);
+    assert_int_equal(turbotap_keeper_connect(path, "/no/such/program",
+                                             &keeper), ENOENT);
+    assert_null(keeper);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(turbotap_keeper_connect("/no/such/folder/sock", PROGRAM,
+                                             &keeper), ENOENT);
+}
+
+#define TEST(NAME) cmocka_unit_test_setup_teardown(NAME, setup, teardown)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_put_and_get),
+        TEST(test_survives),
+        TEST(test_ends_and_starts),
+        TEST(test_malformed),
+        TEST(test_other_user),
+        TEST(test_no_program),
+    };
+
+    host_enter_namespace();
+    return cmocka_run_group_tests_name("keeper", tests, NULL, NULL);
+}
