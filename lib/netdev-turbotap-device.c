@@ -16,16 +16,19 @@
 #include "netdev-turbotap-private.h"
 
 #include <errno.h>
+#include <stdio.h>
 
+#include "dirs.h"
 #include "openvswitch/dynamic-string.h"
 #include "openvswitch/shash.h"
 #include "openvswitch/vlog.h"
 
 VLOG_DEFINE_THIS_MODULE(netdev_turbotap_device);
 
-/* Marks, as the link's alias, a device that we created, so that after a
- * restart we know that it is ours to delete. */
-#define OWNER_ALIAS "Open vSwitch turbotap"
+/* Begins the alias of a device that a switch created.  The rest says which
+ * one, by its run-time folder, so that a switch that has no keeper to ask
+ * knows its own again, and leaves those of others alone. */
+#define ALIAS_PREFIX "Open vSwitch turbotap in "
 
 /* A device without a netdev. */
 struct orphan {
@@ -37,6 +40,14 @@ struct orphan {
 static struct ovs_mutex orphans_mutex = OVS_MUTEX_INITIALIZER;
 static struct shash orphans OVS_GUARDED_BY(orphans_mutex)
     = SHASH_INITIALIZER(&orphans);
+
+/* Stores our own alias in 'alias'. */
+static void
+get_own_alias(char alias[TURBOTAP_ALIAS_LEN + 1])
+{
+    snprintf(alias, TURBOTAP_ALIAS_LEN + 1, "%s%s", ALIAS_PREFIX,
+             ovs_rundir());
+}
 
 /* Appends to 'problem' that the device of 'tt' could not be opened because of
  * 'error'. */
@@ -84,6 +95,7 @@ take_orphan(const struct netdev_turbotap *tt, struct turbotap_dev **devp,
 static void
 end_device(struct turbotap_dev *dev, const char *name, bool owned)
 {
+    netdev_turbotap_forget(name);
     if (owned) {
         int error = turbotap_dev_set_persist(dev, false);
 
@@ -95,10 +107,37 @@ end_device(struct turbotap_dev *dev, const char *name, bool owned)
     turbotap_dev_close(dev);
 }
 
-/* Ends the devices whose netdevs are not going to come back. */
-void
-netdev_turbotap_reap(void)
+/* Ends the devices that the keeper holds for netdevs that are not 'wanted':
+ * their ports were deleted while no switch ran. */
+static void
+reap_kept(const struct sset *wanted)
 {
+    struct sset names = SSET_INITIALIZER(&names);
+    const char *name;
+
+    netdev_turbotap_list_kept(&names);
+    SSET_FOR_EACH (name, &names) {
+        struct turbotap_dev *dev;
+        bool owned;
+
+        if (sset_contains(wanted, name)) {
+            continue;
+        }
+        if (!netdev_turbotap_get_kept(name, false, &dev, &owned)
+            || !netdev_turbotap_get_kept(name, true, &dev, &owned)) {
+            VLOG_INFO("%s: deleting the device, whose port is no more", name);
+            end_device(dev, name, owned);
+        } else {
+            netdev_turbotap_forget(name);
+        }
+    }
+    sset_destroy(&names);
+}
+
+void
+netdev_turbotap_reap(const struct sset *wanted)
+{
+    static bool first = true;
     struct shash_node *node;
 
     ovs_mutex_lock(&orphans_mutex);
@@ -110,6 +149,41 @@ netdev_turbotap_reap(void)
         free(orphan);
     }
     ovs_mutex_unlock(&orphans_mutex);
+
+    if (wanted && first) {
+        first = false;
+        reap_kept(wanted);
+    }
+}
+
+/* Opens the device that has the name of 'tt', or makes one, and stores it in
+ * '*devp' and whether it is ours to delete in '*ownedp'.  Returns 0 or a
+ * positive errno value, and then appends to 'problem' what is wrong, for the
+ * user. */
+static int
+open_by_name(const struct netdev_turbotap *tt, struct turbotap_dev **devp,
+             bool *ownedp, struct ds *problem)
+{
+    char own[TURBOTAP_ALIAS_LEN + 1], alias[TURBOTAP_ALIAS_LEN + 1];
+    int error;
+
+    get_own_alias(own);
+    if (!netdev_turbotap_find_alias(tt_name(tt), alias, sizeof alias)) {
+        alias[0] = '\0';
+    } else if (!strncmp(alias, ALIAS_PREFIX, strlen(ALIAS_PREFIX))
+               && strcmp(alias, own)) {
+        ds_put_format(problem, "%s: could not open tap device: it belongs to "
+                      "the switch in %s", tt_name(tt),
+                      alias + strlen(ALIAS_PREFIX));
+        return EBUSY;
+    }
+    error = turbotap_dev_open(tt_name(tt), tt->vnet_hdr, devp);
+    if (error) {
+        format_open_error(tt, error, problem);
+        return error;
+    }
+    *ownedp = turbotap_dev_is_created(*devp) || !strcmp(alias, own);
+    return 0;
 }
 
 /* Finds or makes a device for 'tt', and stores it in '*devp' and whether it is
@@ -121,23 +195,39 @@ get_device(struct netdev_turbotap *tt, struct turbotap_dev **devp,
            struct turbotap_link_info *info, struct ds *problem)
     OVS_REQUIRES(tt->linux_.mutex)
 {
-    const char *how = "kept";
-    bool orphaned;
-    int error = 0;
+    char alias[TURBOTAP_ALIAS_LEN + 1];
+    const char *mark = NULL;
+    const char *how;
+    int error;
 
-    orphaned = take_orphan(tt, devp, ownedp);
-    if (!orphaned) {
-        error = turbotap_dev_open(tt_name(tt), tt->vnet_hdr, devp);
-        if (error) {
-            format_open_error(tt, error, problem);
-            return error;
+    if (take_orphan(tt, devp, ownedp)) {
+        how = "kept";
+        error = 0;
+    } else {
+        error = netdev_turbotap_get_kept(tt_name(tt), tt->vnet_hdr, devp,
+                                         ownedp);
+        if (error == EINVAL) {
+            /* userspace-tso-enable was changed, which a device keeps for as
+             * long as anybody has a descriptor of it. */
+            VLOG_INFO("%s: opening the device anew, for frames with%s a "
+                      "virtio-net header", tt_name(tt),
+                      tt->vnet_hdr ? "" : "out");
+            netdev_turbotap_forget(tt_name(tt));
         }
-        how = turbotap_dev_is_created(*devp) ? "created" : "adopted";
+        how = "found";
+        if (error) {
+            error = open_by_name(tt, devp, ownedp, problem);
+            if (error) {
+                return error;
+            }
+            how = turbotap_dev_is_created(*devp) ? "created" : "adopted";
+            get_own_alias(alias);
+            mark = alias;
+        }
         error = netdev_turbotap_offload_open(tt, *devp);
     }
     if (!error) {
-        error = netdev_turbotap_adopt_link(
-            *devp, orphaned ? NULL : OWNER_ALIAS, place, info);
+        error = netdev_turbotap_adopt_link(*devp, mark, place, info);
     }
     if (error) {
         ds_put_format(problem, "%s: could not set up tap device: %s",
@@ -146,12 +236,8 @@ get_device(struct netdev_turbotap *tt, struct turbotap_dev **devp,
         *devp = NULL;
         return error;
     }
-
-    if (!orphaned) {
-        *ownedp = !strcmp(info->alias, OWNER_ALIAS);
-    }
-    VLOG_INFO("%s: %s tap device, ifindex %d", tt_name(tt), how,
-              info->ifindex);
+    VLOG_INFO("%s: %s tap device %s, ifindex %d", tt_name(tt), how,
+              info->name, info->ifindex);
     return 0;
 }
 
@@ -191,7 +277,7 @@ netdev_turbotap_remake_device(struct netdev_turbotap *tt)
         }
         netdev_request_reconfigure(&tt->linux_.up);
     }
-    netdev_turbotap_set_problem(&tt->remake_problem, &problem);
+    netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_DEVICE, &problem);
     ds_destroy(&problem);
 }
 

@@ -55,11 +55,11 @@ netdev_turbotap_is_inherited(const struct netdev *netdev)
     return error;
 }
 
-/* The same for a setting, 'what', of which the user should know, through
- * '*problemp' of 'tt', that it cannot be made if it is 'wanted'. */
+/* The same for a setting, 'what', of which the user should know, as problem
+ * 'which', that it cannot be made if it is 'wanted'. */
 static int
 may_set(struct netdev_turbotap *tt, const char *what, bool wanted,
-        char **problemp)
+        enum netdev_turbotap_problem which)
     OVS_EXCLUDED(tt->linux_.mutex)
 {
     struct ds problem = DS_EMPTY_INITIALIZER;
@@ -75,7 +75,7 @@ may_set(struct netdev_turbotap *tt, const char *what, bool wanted,
                       place.here ? "" : " in network namespace ",
                       place.here ? "" : tt->netns_name, tt_name(tt));
     }
-    netdev_turbotap_set_problem(problemp, &problem);
+    netdev_turbotap_set_problem(tt, which, &problem);
     ovs_mutex_unlock(&tt->linux_.mutex);
     ds_destroy(&problem);
     return error;
@@ -88,7 +88,8 @@ netdev_turbotap_set_policing(struct netdev *netdev, unsigned int kbits_rate,
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
     bool wanted = kbits_rate || kpkts_rate;
-    int error = may_set(tt, "policing", wanted, &tt->policing_problem);
+    int error = may_set(tt, "policing", wanted,
+                        NETDEV_TURBOTAP_PROBLEM_POLICING);
 
     return (!error ? netdev_tap_class.set_policing(netdev, kbits_rate,
                                                    kbits_burst, kpkts_rate,
@@ -102,7 +103,7 @@ netdev_turbotap_set_qos(struct netdev *netdev, const char *type,
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
     bool wanted = type && type[0];
-    int error = may_set(tt, "QoS", wanted, &tt->qos_problem);
+    int error = may_set(tt, "QoS", wanted, NETDEV_TURBOTAP_PROBLEM_QOS);
 
     return (!error ? netdev_tap_class.set_qos(netdev, type, details)
             : wanted ? error : 0);

@@ -267,6 +267,22 @@ settle(void)
     }
 }
 
+/* Has the keeper, which is a new one, hold all devices. */
+static void
+keep_all(void)
+    OVS_REQUIRES(turbotaps_mutex)
+{
+    struct netdev_turbotap *tt;
+
+    LIST_FOR_EACH (tt, list_node, &all_turbotaps) {
+        ovs_mutex_lock(&tt->linux_.mutex);
+        if (!tt->gone && tt->rxqs) {
+            netdev_turbotap_keep(tt);
+        }
+        ovs_mutex_unlock(&tt->linux_.mutex);
+    }
+}
+
 void
 netdev_turbotap_run(const struct netdev_class *class)
 {
@@ -277,11 +293,14 @@ netdev_turbotap_run(const struct netdev_class *class)
     if (strcmp(class->type, "turbotap")) {
         return;
     }
-    netdev_turbotap_reap();
+    netdev_turbotap_reap(NULL);
     if (!watch) {
         return;
     }
     ovs_mutex_lock(&turbotaps_mutex);
+    if (netdev_turbotap_keeper_run()) {
+        keep_all();
+    }
     while (!(error = turbotap_watch_next(watch, &event))) {
         handle_event(&event);
     }
@@ -302,6 +321,7 @@ netdev_turbotap_wait(const struct netdev_class *class OVS_UNUSED)
         return;
     }
     poll_fd_wait(turbotap_watch_fd(watch), POLLIN);
+    netdev_turbotap_keeper_wait();
 
     ovs_mutex_lock(&turbotaps_mutex);
     if (unsettled) {
@@ -338,6 +358,24 @@ netdev_turbotap_unwatch_link(struct netdev_turbotap *tt)
     ovs_mutex_lock(&turbotaps_mutex);
     ovs_list_remove(&tt->list_node);
     ovs_mutex_unlock(&turbotaps_mutex);
+}
+
+/* Stores the alias of the link called 'name' in the switch's network namespace
+ * in the 'size' octets at 'alias'.  Returns false if there is no such link. */
+bool
+netdev_turbotap_find_alias(const char *name, char *alias, size_t size)
+{
+    struct turbotap_link_info info;
+    bool found;
+
+    ovs_mutex_lock(&link_mutex);
+    found = (!open_links()
+             && !turbotap_link_lookup(links, TURBOTAP_NSID_SELF, name, &info));
+    ovs_mutex_unlock(&link_mutex);
+    if (found) {
+        ovs_strlcpy(alias, info.alias, size);
+    }
+    return found;
 }
 
 /* Finds out about the link of 'dev', just opened for 'tt', and stores where it
@@ -390,9 +428,8 @@ netdev_turbotap_set_link(struct netdev_turbotap *tt,
 
 /* Appends to 's' what 'error' means, that a request about the link of 'tt' met
  * with. */
-void
-netdev_turbotap_format_link_error(const struct netdev_turbotap *tt, int error,
-                                  struct ds *s)
+static void
+format_link_error(const struct netdev_turbotap *tt, int error, struct ds *s)
     OVS_REQUIRES(tt->linux_.mutex)
 {
     ds_put_cstr(s, ovs_strerror(error));
@@ -402,26 +439,36 @@ netdev_turbotap_format_link_error(const struct netdev_turbotap *tt, int error,
     }
 }
 
-/* Sets the requested MTU, for which the receive queues must have room already.
- * Returns 0 or a positive errno value. */
-int
+/* Sets the requested MTU, for which the receive queues must have room
+ * already. */
+void
 netdev_turbotap_apply_mtu(struct netdev_turbotap *tt)
     OVS_REQUIRES(tt->linux_.mutex)
 {
-    int error = 0;
+    struct ds problem = DS_EMPTY_INITIALIZER;
+    int error;
 
-    if (tt->requested_mtu && tt->requested_mtu != tt->link.mtu) {
+    if (!tt->requested_mtu) {
+        return;
+    }
+    if (tt->requested_mtu != tt->link.mtu) {
         ovs_mutex_lock(&link_mutex);
         error = turbotap_place_set_mtu(identity(tt), links,
                                        tt->requested_mtu);
         ovs_mutex_unlock(&link_mutex);
         if (!error) {
             netdev_turbotap_update_link(tt);
+        } else {
+            ds_put_format(&problem, "%s: could not set the MTU: ",
+                          tt_name(tt));
+            format_link_error(tt, error, &problem);
         }
     }
+    netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_MTU, &problem);
+    ds_destroy(&problem);
+
     /* From now on the host may change it as well. */
     tt->requested_mtu = 0;
-    return error;
 }
 
 static int
@@ -600,13 +647,14 @@ netdev_turbotap_update_flags(struct netdev *netdev, enum netdev_flags off,
         } else if (!tt->gone && changes & IFF_UP) {
             ds_put_format(&problem, "%s: could not set the device %s: ",
                           tt_name(tt), on & NETDEV_UP ? "up" : "down");
-            netdev_turbotap_format_link_error(tt, error, &problem);
+            format_link_error(tt, error, &problem);
         } else if (error == EPERM) {
             /* Promiscuous or not makes a difference to what the host accepts
              * from the switch.  That is no reason to do without the port. */
             error = 0;
         }
-        netdev_turbotap_set_problem(&tt->flags_problem, &problem);
+        netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_FLAGS,
+                                    &problem);
         ds_destroy(&problem);
     }
     ovs_mutex_unlock(&tt->linux_.mutex);

@@ -10,6 +10,7 @@
  *     netdev-turbotap-packet.c   the packets received into
  *     netdev-turbotap-offload.c  checksum and segmentation offload
  *     netdev-turbotap-device.c   the device: found, made, kept, made again
+ *     netdev-turbotap-keep.c     the same while no switch runs
  *     netdev-turbotap-link.c     the link: its settings and its changes
  *     netdev-turbotap-inherit.c  what netdev-linux does by a link's name
  *     netdev-turbotap-stats.c    statistics and status
@@ -27,6 +28,7 @@
 #include "netdev-turbotap.h"
 #include "openvswitch/list.h"
 #include "openvswitch/thread.h"
+#include "sset.h"
 #include "turbotap-dev.h"
 #include "turbotap-link.h"
 #include "turbotap-place.h"
@@ -40,6 +42,18 @@ struct netdev_turbotap_txq {
         struct ovs_mutex mutex; /* Only for threads that share the queue. */
         struct turbotap_queue *queue;
     );
+};
+
+/* What can be wrong with a port that lives on. */
+enum netdev_turbotap_problem {
+    NETDEV_TURBOTAP_PROBLEM_CONFIG,     /* The options. */
+    NETDEV_TURBOTAP_PROBLEM_QUEUES,     /* Their number, or the I/O class. */
+    NETDEV_TURBOTAP_PROBLEM_DEVICE,     /* It cannot be made again. */
+    NETDEV_TURBOTAP_PROBLEM_MTU,
+    NETDEV_TURBOTAP_PROBLEM_FLAGS,      /* Up or down. */
+    NETDEV_TURBOTAP_PROBLEM_POLICING,
+    NETDEV_TURBOTAP_PROBLEM_QOS,
+    NETDEV_TURBOTAP_N_PROBLEMS
 };
 
 /* A netdev of class "turbotap" or "turbotap-nonpmd".  It is a netdev_linux,
@@ -87,12 +101,7 @@ struct netdev_turbotap {
     struct netdev_turbotap_txq *txqs;
 
     /* What the user should know, NULL if nothing. */
-    char *config_problem;       /* From set_config(). */
-    char *apply_problem;        /* From reconfigure(). */
-    char *remake_problem;       /* From making the device again. */
-    char *flags_problem;        /* From update_flags(). */
-    char *policing_problem;     /* From set_policing(). */
-    char *qos_problem;          /* From set_qos(). */
+    char *problems[NETDEV_TURBOTAP_N_PROBLEMS];
 
     /* Counters of the queues that were closed, without what was discarded. */
     struct turbotap_queue_stats closed_rx;
@@ -159,7 +168,9 @@ int netdev_turbotap_offload_prepare(struct dp_packet **, unsigned int mtu,
                                     struct turbotap_buf *);
 
 /* netdev-turbotap.c. */
-void netdev_turbotap_set_problem(char **problemp, const struct ds *problem);
+void netdev_turbotap_set_problem(struct netdev_turbotap *,
+                                 enum netdev_turbotap_problem,
+                                 const struct ds *);
 
 /* netdev-turbotap-device.c. */
 int netdev_turbotap_open_device(struct netdev_turbotap *, struct ds *problem);
@@ -167,7 +178,17 @@ void netdev_turbotap_remake_device(struct netdev_turbotap *);
 int netdev_turbotap_replace_device(struct netdev_turbotap *);
 void netdev_turbotap_close_device(struct netdev_turbotap *, bool keep);
 
+/* netdev-turbotap-keep.c. */
+void netdev_turbotap_keep(const struct netdev_turbotap *);
+int netdev_turbotap_get_kept(const char *name, bool vnet_hdr,
+                             struct turbotap_dev **, bool *ownedp);
+void netdev_turbotap_forget(const char *name);
+void netdev_turbotap_list_kept(struct sset *names);
+bool netdev_turbotap_keeper_run(void);
+void netdev_turbotap_keeper_wait(void);
+
 /* netdev-turbotap-link.c. */
+bool netdev_turbotap_find_alias(const char *name, char *alias, size_t size);
 int netdev_turbotap_adopt_link(struct turbotap_dev *, const char *alias,
                                struct turbotap_place *,
                                struct turbotap_link_info *);
@@ -178,9 +199,7 @@ void netdev_turbotap_watch_link(struct netdev_turbotap *);
 void netdev_turbotap_unwatch_link(struct netdev_turbotap *);
 int netdev_turbotap_update_link(struct netdev_turbotap *);
 int netdev_turbotap_read_link_stats(struct netdev_turbotap *);
-void netdev_turbotap_format_link_error(const struct netdev_turbotap *,
-                                       int error, struct ds *);
-int netdev_turbotap_apply_mtu(struct netdev_turbotap *);
+void netdev_turbotap_apply_mtu(struct netdev_turbotap *);
 uint32_t netdev_turbotap_mtu_to_buf_size(const struct netdev_turbotap *,
                                          unsigned int mtu);
 void netdev_turbotap_link_get_status(const struct netdev_turbotap *,

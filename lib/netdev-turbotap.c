@@ -97,12 +97,9 @@ netdev_turbotap_destruct(struct netdev *netdev)
     ovs_mutex_unlock(&tt->linux_.mutex);
 
     netdev_turbotap_close_device(tt, configured);
-    free(tt->config_problem);
-    free(tt->apply_problem);
-    free(tt->remake_problem);
-    free(tt->flags_problem);
-    free(tt->policing_problem);
-    free(tt->qos_problem);
+    for (int i = 0; i < NETDEV_TURBOTAP_N_PROBLEMS; i++) {
+        free(tt->problems[i]);
+    }
 
     /* Of netdev-linux: its traffic control state and its mutex. */
     netdev_linux_class.destruct(netdev);
@@ -172,17 +169,23 @@ parse_config(const struct netdev_turbotap *tt, const struct smap *args,
     return error;
 }
 
-/* Stores 'problem', empty if there is none, in '*problemp', and logs it if it
- * is news. */
+/* Takes note that 'problem', empty if there is none, is what is wrong with
+ * 'which' of 'tt', and logs it if it is news. */
 void
-netdev_turbotap_set_problem(char **problemp, const struct ds *problem)
+netdev_turbotap_set_problem(struct netdev_turbotap *tt,
+                            enum netdev_turbotap_problem which,
+                            const struct ds *problem)
 {
-    char *old = *problemp;
+    char *old = tt->problems[which];
+    char *new = problem->length ? xstrdup(problem->string) : NULL;
 
-    *problemp = problem->length ? xstrdup(problem->string) : NULL;
-    if (*problemp && !nullable_string_is_equal(*problemp, old)) {
-        VLOG_WARN("%s", *problemp);
+    if (!nullable_string_is_equal(new, old)) {
+        if (new) {
+            VLOG_WARN("%s", new);
+        }
+        netdev_change_seq_changed(&tt->linux_.up);
     }
+    tt->problems[which] = new;
     free(old);
 }
 
@@ -201,7 +204,7 @@ netdev_turbotap_set_config(struct netdev *netdev, const struct smap *args,
     if (!error && !tt->dev) {
         error = netdev_turbotap_open_device(tt, &problem);
     }
-    netdev_turbotap_set_problem(&tt->config_problem, &problem);
+    netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_CONFIG, &problem);
     if (!error) {
         if (n_rxq != tt->requested_n_rxq || io != tt->requested_io) {
             tt->requested_n_rxq = n_rxq;
@@ -238,23 +241,24 @@ char *
 netdev_turbotap_get_problem(const struct netdev *netdev)
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
-    char *problem;
+    struct ds all = DS_EMPTY_INITIALIZER;
 
     ovs_mutex_lock(&tt->linux_.mutex);
     if (tt->dev && tt->gone) {
-        problem = xasprintf("%s: the device was deleted from outside%s%s",
-                            tt_name(tt), tt->remake_problem ? "; " : "",
-                            tt->remake_problem ? tt->remake_problem : "");
-    } else {
-        problem = nullable_xstrdup(tt->config_problem ? tt->config_problem
-                                   : tt->apply_problem ? tt->apply_problem
-                                   : tt->flags_problem ? tt->flags_problem
-                                   : tt->policing_problem
-                                   ? tt->policing_problem
-                                   : tt->qos_problem);
+        ds_put_format(&all, "%s: the device was deleted from outside",
+                      tt_name(tt));
+    }
+    for (int i = 0; i < NETDEV_TURBOTAP_N_PROBLEMS; i++) {
+        /* An MTU that nobody asks for any more is not missed. */
+        if (tt->problems[i]
+            && (i != NETDEV_TURBOTAP_PROBLEM_MTU
+                || netdev_mtu_is_user_config(&tt->linux_.up))) {
+            ds_put_format(&all, "%s%s", all.length ? "; " : "",
+                          tt->problems[i]);
+        }
     }
     ovs_mutex_unlock(&tt->linux_.mutex);
-    return problem;
+    return all.length ? ds_steal_cstr(&all) : NULL;
 }
 
 static int
@@ -371,14 +375,11 @@ netdev_turbotap_reconfigure(struct netdev *netdev)
         reconfigure_fds(tt, &problem);
         error = reconfigure_queues(tt, mtu, &problem);
         if (!error) {
-            int mtu_error = netdev_turbotap_apply_mtu(tt);
-
-            if (mtu_error) {
-                note_failure(tt, &problem, "set the MTU", mtu_error);
-            }
+            netdev_turbotap_apply_mtu(tt);
+            netdev_turbotap_keep(tt);
         }
     }
-    netdev_turbotap_set_problem(&tt->apply_problem, &problem);
+    netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_QUEUES, &problem);
     netdev_change_seq_changed(netdev);
     ovs_mutex_unlock(&tt->linux_.mutex);
 

@@ -15,6 +15,7 @@
 
 struct netdev;
 struct netdev_class;
+struct sset;
 
 #ifdef HAVE_TURBOTAP
 /* Registers both classes. */
@@ -32,9 +33,12 @@ bool netdev_is_turbotap(const struct netdev *);
 char *netdev_turbotap_get_problem(const struct netdev *netdev);
 
 /* Deletes the devices of those netdevs that were destroyed since the last
- * call, and not made again in the meantime.  To be called at the end of each
- * reconfiguration of the switch, by the main thread. */
-void netdev_turbotap_reap(void);
+ * call, and not made again in the meantime.  To be called by the main thread
+ * at the end of each reconfiguration of the switch, with the names of all
+ * interfaces in the database as 'wanted', and in its end, with a null
+ * pointer.  The first time, also deletes those of netdevs of an earlier run
+ * that are not wanted. */
+void netdev_turbotap_reap(const struct sset *wanted);
 #else
 static inline bool
 netdev_is_turbotap(const struct netdev *netdev)
@@ -51,8 +55,9 @@ netdev_turbotap_get_problem(const struct netdev *netdev)
 }
 
 static inline void
-netdev_turbotap_reap(void)
+netdev_turbotap_reap(const struct sset *wanted)
 {
+    (void) wanted;
 }
 #endif
 

@@ -90,6 +90,14 @@ attach_by_name(const char *name, short int flags, int *fdp)
     return error;
 }
 
+static void
+close_fds(const int *fds, unsigned int n)
+{
+    while (n) {
+        close(fds[--n]);
+    }
+}
+
 /* What attach_there() is to do, and what became of it. */
 struct attachment {
     const char *name;
@@ -248,12 +256,64 @@ turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
     return 0;
 }
 
-static void
-close_fds(const int *fds, unsigned int n)
+unsigned int
+turbotap_dev_get_fds(const struct turbotap_dev *dev, int *fds,
+                     unsigned int max, struct turbotap_dev_layout *layout)
 {
-    while (n) {
-        close(fds[--n]);
+    unsigned int n_txq = dev->n_own_txqs;
+    unsigned int n = dev->n_rxq + dev->n_spares;
+
+    if (n + n_txq > max) {
+        n_txq = max > n ? max - n : 0;
     }
+    layout->n_rxq = dev->n_rxq;
+    layout->n_txq = n_txq;
+    layout->n_spares = dev->n_spares;
+    memcpy(fds, dev->rxq_fds, dev->n_rxq * sizeof *fds);
+    memcpy(fds + dev->n_rxq, dev->txq_fds, n_txq * sizeof *fds);
+    memcpy(fds + dev->n_rxq + n_txq, dev->spare_fds,
+           dev->n_spares * sizeof *fds);
+    return n + n_txq;
+}
+
+int
+turbotap_dev_from_fds(const int *fds, const struct turbotap_dev_layout *layout,
+                      bool vnet_hdr, struct turbotap_dev **devp)
+{
+    unsigned int n_fds = layout->n_rxq + layout->n_txq + layout->n_spares;
+    struct turbotap_dev *dev = NULL;
+    struct ifreq ifr;
+    int error = 0;
+
+    *devp = NULL;
+    memset(&ifr, 0, sizeof ifr);
+    if (!layout->n_rxq || layout->n_rxq + layout->n_txq > TURBOTAP_MAX_FDS
+        || layout->n_spares > TURBOTAP_MOVABLE_RXQS) {
+        error = EINVAL;
+    } else if (ioctl(fds[0], TUNGETIFF, &ifr) < 0) {
+        error = errno;
+    } else if (vnet_hdr != !!(ifr.ifr_flags & IFF_VNET_HDR)) {
+        error = EINVAL;
+    } else {
+        dev = turbotap_zalloc(sizeof *dev);
+        error = dev ? turbotap_netns_get_own(&dev->home) : ENOMEM;
+    }
+    if (error) {
+        close_fds(fds, n_fds);
+        free(dev);
+        return error;
+    }
+
+    dev->vnet_hdr = vnet_hdr;
+    dev->n_rxq = layout->n_rxq;
+    dev->n_txq = dev->n_own_txqs = layout->n_txq;
+    dev->n_spares = layout->n_spares;
+    memcpy(dev->rxq_fds, fds, dev->n_rxq * sizeof *fds);
+    memcpy(dev->txq_fds, fds + dev->n_rxq, dev->n_txq * sizeof *fds);
+    memcpy(dev->spare_fds, fds + dev->n_rxq + dev->n_txq,
+           dev->n_spares * sizeof *fds);
+    *devp = dev;
+    return 0;
 }
 
 void

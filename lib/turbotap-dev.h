@@ -57,6 +57,30 @@ void turbotap_dev_close(struct turbotap_dev *dev);
  * one that was there. */
 bool turbotap_dev_is_created(const struct turbotap_dev *dev);
 
+/* What the descriptors of a device are, in the order in which
+ * turbotap_dev_get_fds() stores them. */
+struct turbotap_dev_layout {
+    uint32_t n_rxq;             /* Attached. */
+    uint32_t n_txq;             /* Detached, each of a queue of its own. */
+    uint32_t n_spares;          /* Detached. */
+};
+
+/* Stores up to 'max' descriptors of 'dev', which stay its own, in 'fds', and
+ * what they are in '*layout'.  The last one is detached if there is a transmit
+ * queue.  Returns their number. */
+unsigned int turbotap_dev_get_fds(const struct turbotap_dev *dev, int *fds,
+                                  unsigned int max,
+                                  struct turbotap_dev_layout *layout);
+
+/* The counterpart: makes a device of the descriptors in 'fds', which are its
+ * own from now on, and which are as '*layout' says, and stores it in '*devp'.
+ * It does not matter where the device is.  Returns 0 or a positive errno
+ * value, and then all of 'fds' have been closed: EBADFD if the device was
+ * deleted, EINVAL if it has another 'vnet_hdr' or '*layout' is not valid. */
+int turbotap_dev_from_fds(const int *fds,
+                          const struct turbotap_dev_layout *layout,
+                          bool vnet_hdr, struct turbotap_dev **devp);
+
 /* Makes the device outlive its descriptors, or not.  Returns 0 or a positive
  * errno value. */
 int turbotap_dev_set_persist(struct turbotap_dev *dev, bool persist);

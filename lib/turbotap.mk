@@ -35,6 +35,7 @@ endif
 turbotap_netdev_sources = \
 	lib/netdev-turbotap-device.c \
 	lib/netdev-turbotap-inherit.c \
+	lib/netdev-turbotap-keep.c \
 	lib/netdev-turbotap-link.c \
 	lib/netdev-turbotap-offload.c \
 	lib/netdev-turbotap-packet.c \
@@ -51,4 +52,7 @@ vswitchd_turbotap_keeper_SOURCES = \
 	lib/turbotap-keeper.c \
 	lib/turbotap-keeper.h \
 	lib/turbotap-util.h
+# Objects of its own, since those of the library are made with libtool in Open
+# vSwitch.
+vswitchd_turbotap_keeper_CFLAGS = $(AM_CFLAGS)
 vswitchd_turbotap_keeper_LDADD =
