@@ -286,8 +286,9 @@ note_failure(const struct netdev_turbotap *tt, struct ds *problem,
 }
 
 /* Gives the device of 'tt' the requested number of descriptors, or as many as
- * can be had. */
-static void
+ * can be had.  Returns 0, or a positive errno value if there is none to send
+ * on. */
+static int
 reconfigure_fds(struct netdev_turbotap *tt, struct ds *problem)
     OVS_REQUIRES(tt->linux_.mutex)
 {
@@ -313,6 +314,7 @@ reconfigure_fds(struct netdev_turbotap *tt, struct ds *problem)
         note_failure(tt, problem, "change the number of transmit queues",
                      error);
     }
+    return turbotap_dev_n_txq(tt->dev) ? 0 : error;
 }
 
 /* Opens the queues of 'tt' with the requested I/O class or else the one that
@@ -372,8 +374,10 @@ netdev_turbotap_reconfigure(struct netdev *netdev)
     } else {
         unsigned int mtu = MAX(tt->requested_mtu, tt->link.mtu);
 
-        reconfigure_fds(tt, &problem);
-        error = reconfigure_queues(tt, mtu, &problem);
+        error = reconfigure_fds(tt, &problem);
+        if (!error) {
+            error = reconfigure_queues(tt, mtu, &problem);
+        }
         if (!error) {
             netdev_turbotap_apply_mtu(tt);
             netdev_turbotap_keep(tt);

@@ -29,6 +29,11 @@
  * another network namespace each time. */
 #define MAX_TRIES 10
 
+/* How many descriptors a new device must find: one to receive and one to send
+ * on, one for the time in which the latter is opened, and two that whoever
+ * asks about its link may have to open. */
+#define MIN_FDS 5
+
 struct turbotap_dev {
     bool vnet_hdr;              /* Opened with IFF_VNET_HDR. */
     bool created;               /* By turbotap_dev_open(), not adopted. */
@@ -214,6 +219,27 @@ open_spares(struct turbotap_dev *dev)
     }
 }
 
+/* Returns 0 if the descriptors that a device must have can be opened, or a
+ * positive errno value. */
+static int
+check_fds(void)
+{
+    int fds[MIN_FDS];
+    unsigned int n;
+
+    for (n = 0; n < MIN_FDS; n++) {
+        fds[n] = open(TUN_PATH, O_RDWR | O_CLOEXEC);
+        if (fds[n] < 0) {
+            int error = errno;
+
+            close_fds(fds, n);
+            return error;
+        }
+    }
+    close_fds(fds, n);
+    return 0;
+}
+
 int
 turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
 {
@@ -226,6 +252,13 @@ turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
         return EINVAL;
     } else if (strlen(name) >= IFNAMSIZ) {
         return ENAMETOOLONG;
+    }
+
+    /* A device that were made only to be deleted again, for want of a
+     * descriptor, would wake up all who watch links, and they try again. */
+    error = check_fds();
+    if (error) {
+        return error;
     }
 
     dev = turbotap_zalloc(sizeof *dev);
@@ -256,6 +289,7 @@ turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
     return 0;
 }
 
+<<<<<<< HEAD
 unsigned int
 turbotap_dev_get_fds(const struct turbotap_dev *dev, int *fds,
                      unsigned int max, struct turbotap_dev_layout *layout)
@@ -316,6 +350,8 @@ turbotap_dev_from_fds(const int *fds, const struct turbotap_dev_layout *layout,
     return 0;
 }
 
+=======
+>>>>>>> b116624 (netdev-turbotap: Refuse a new port that cannot send.)
 void
 turbotap_dev_close(struct turbotap_dev *dev)
 {
@@ -401,7 +437,8 @@ add_first_txqs(struct turbotap_dev *dev, unsigned int n)
         int *fdp = &dev->txq_fds[dev->n_txq];
 
         error = open_queue(dev, fdp);
-        if (error == EXDEV) {
+        if (error && dev->n_spares) {
+            /* It was moved already, or there are no more descriptors. */
             error = take_spare(dev, fdp);
         }
         if (!error) {
