@@ -317,9 +317,36 @@ reconfigure_fds(struct netdev_turbotap *tt, struct ds *problem)
     return turbotap_dev_n_txq(tt->dev) ? 0 : error;
 }
 
+/* Makes the best of it after queues of 'tt' with 'io' and room for 'buf_size'
+ * octets could not be opened: a port that works keeps the class and at least
+ * the queues that it has, a new one takes the class that can always be had.
+ * Returns 0 or a positive errno value. */
+static int
+fall_back(struct netdev_turbotap *tt, const struct turbotap_io_class *io,
+          uint32_t buf_size)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    const struct netdev *netdev = &tt->linux_.up;
+
+    if (!netdev->n_rxq) {
+        return netdev_turbotap_set_queues(tt, &turbotap_io_rw, buf_size);
+    }
+    if (io != tt->io && !netdev_turbotap_set_queues(tt, tt->io, buf_size)) {
+        return 0;
+    }
+
+    /* Fewer than there are cannot fail. */
+    turbotap_dev_set_n_rxq(tt->dev, netdev->n_rxq);
+    turbotap_dev_set_n_txq(tt->dev, netdev->n_txq);
+    if (buf_size > tt->buf_size) {
+        netdev_turbotap_set_queues(tt, tt->io, buf_size);
+    }
+    return 0;
+}
+
 /* Opens the queues of 'tt' with the requested I/O class or else the one that
  * can be had, and room for frames of 'mtu'.  Returns 0 or a positive errno
- * value. */
+ * value; 0 always for a port that works. */
 static int
 reconfigure_queues(struct netdev_turbotap *tt, unsigned int mtu,
                    struct ds *problem)
@@ -342,8 +369,7 @@ reconfigure_queues(struct netdev_turbotap *tt, unsigned int mtu,
         note_failure(tt, problem, ds_cstr(&what), error);
         ds_destroy(&what);
 
-        io = tt->io ? tt->io : &turbotap_io_rw;
-        error = netdev_turbotap_set_queues(tt, io, buf_size);
+        error = fall_back(tt, io, buf_size);
     }
     if (!error) {
         ovs_strzcpy(tt->io_reason, reason, sizeof tt->io_reason);
@@ -379,6 +405,12 @@ netdev_turbotap_reconfigure(struct netdev *netdev)
             error = reconfigure_queues(tt, mtu, &problem);
         }
         if (!error) {
+            if (netdev_turbotap_mtu_to_buf_size(tt, tt->requested_mtu)
+                > tt->buf_size) {
+                /* The receive queues could not be given room for it.  The next
+                 * reconfiguration of the bridge asks again. */
+                tt->requested_mtu = 0;
+            }
             netdev_turbotap_apply_mtu(tt);
             netdev_turbotap_keep(tt);
         }

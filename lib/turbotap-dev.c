@@ -289,7 +289,6 @@ turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
     return 0;
 }
 
-<<<<<<< HEAD
 unsigned int
 turbotap_dev_get_fds(const struct turbotap_dev *dev, int *fds,
                      unsigned int max, struct turbotap_dev_layout *layout)
@@ -350,8 +349,6 @@ turbotap_dev_from_fds(const int *fds, const struct turbotap_dev_layout *layout,
     return 0;
 }
 
-=======
->>>>>>> b116624 (netdev-turbotap: Refuse a new port that cannot send.)
 void
 turbotap_dev_close(struct turbotap_dev *dev)
 {
