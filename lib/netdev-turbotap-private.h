@@ -94,6 +94,7 @@ struct netdev_turbotap {
 
     /* Configuration in force ('up.n_rxq' and 'up.n_txq' count the queues). */
     const struct turbotap_io_class *io;
+    const struct turbotap_io_class *best_io;    /* NULL: not asked for yet. */
     char io_reason[2 * TURBOTAP_REASON_LEN];    /* Why not a better one. */
     uint32_t buf_size;          /* Of each receive buffer, in octets. */
     unsigned int n_rxq_bufs;    /* Of each receive queue. */

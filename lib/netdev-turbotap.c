@@ -154,9 +154,13 @@ parse_config(const struct netdev_turbotap *tt, const struct smap *args,
                               "expected ", sep, tt_name(tt), node->value);
                 format_io_names(problem);
                 error = EINVAL;
-            } else if (!(*iop)->probe(tt->dev
-                                      ? turbotap_dev_rxq_fd(tt->dev, 0) : -1,
-                                      reason, sizeof reason)) {
+            } else if (*iop != tt->requested_io
+                       && !(*iop)->probe(tt->dev
+                                         ? turbotap_dev_rxq_fd(tt->dev, 0)
+                                         : -1,
+                                         reason, sizeof reason)) {
+                /* Asked once: what it takes for a moment, such as a
+                 * descriptor, may be short at the next. */
                 ds_put_format(problem, "%s%s: options:io=%s cannot serve: %s",
                               sep, tt_name(tt), node->value, reason);
                 error = EOPNOTSUPP;
@@ -354,13 +358,20 @@ reconfigure_queues(struct netdev_turbotap *tt, unsigned int mtu,
 {
     const struct turbotap_io_class *io = tt->requested_io;
     uint32_t buf_size = netdev_turbotap_mtu_to_buf_size(tt, mtu);
-    char reason[sizeof tt->io_reason] = "";
     int error;
 
-    if (!io) {
-        io = turbotap_io_best(turbotap_dev_rxq_fd(tt->dev, 0), reason,
-                              sizeof reason);
+    if (io) {
+        tt->best_io = NULL;
+        tt->io_reason[0] = '\0';
+    } else {
+        if (!tt->best_io) {
+            tt->best_io = turbotap_io_best(turbotap_dev_rxq_fd(tt->dev, 0),
+                                           tt->io_reason,
+                                           sizeof tt->io_reason);
+        }
+        io = tt->best_io;
     }
+
     error = netdev_turbotap_set_queues(tt, io, buf_size);
     if (error) {
         struct ds what = DS_EMPTY_INITIALIZER;
@@ -370,9 +381,6 @@ reconfigure_queues(struct netdev_turbotap *tt, unsigned int mtu,
         ds_destroy(&what);
 
         error = fall_back(tt, io, buf_size);
-    }
-    if (!error) {
-        ovs_strzcpy(tt->io_reason, reason, sizeof tt->io_reason);
     }
     return error;
 }
