@@ -76,8 +76,31 @@ delete_packets(const struct turbotap_buf *bufs, unsigned int n)
     }
 }
 
-/* Closes the receive queue 'queue' of 'tt'.  With 'drain', the frames that
- * wait in it, which would be lost without a trace, are counted as such. */
+/* Receives up to a batch of frames from 'queue' of 'tt' and counts them as
+ * lost.  Returns false if there were none, or only bad ones. */
+static bool
+discard_batch(struct netdev_turbotap *tt, struct turbotap_queue *queue)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    struct turbotap_buf bufs[NETDEV_MAX_BURST];
+    unsigned int n;
+
+    if (turbotap_queue_recv(queue, bufs, ARRAY_SIZE(bufs), &n)) {
+        return false;
+    }
+    tt->discarded += n;
+    for (unsigned int i = 0; i < n; i++) {
+        tt->closed_rx.packets--;
+        tt->closed_rx.bytes -= bufs[i].size - queue->hdr_len;
+    }
+    delete_packets(bufs, n);
+    return true;
+}
+
+/* Closes the receive queue 'queue' of 'tt'.  The frames in it, which would be
+ * lost without a trace, are counted as such.  With 'drain', so are those that
+ * wait for it in the device; else they are left to the queue that takes its
+ * place. */
 static void
 close_rxq(struct netdev_turbotap *tt, struct turbotap_queue *queue, bool drain)
     OVS_REQUIRES(tt->linux_.mutex)
@@ -87,17 +110,19 @@ close_rxq(struct netdev_turbotap *tt, struct turbotap_queue *queue, bool drain)
 
     turbotap_queue_wake(queue);
     for (int i = 0; drain && i < MAX_DRAIN_BATCHES; i++) {
-        if (turbotap_queue_recv(queue, bufs, ARRAY_SIZE(bufs), &n)) {
+        if (!discard_batch(tt, queue)) {
             break;
         }
-        tt->discarded += n;
-        for (unsigned int j = 0; j < n; j++) {
-            tt->closed_rx.packets--;
-            tt->closed_rx.bytes -= bufs[j].size - queue->hdr_len;
-        }
-        delete_packets(bufs, n);
         fill_rxq(queue, tt->buf_size);
     }
+
+    /* A batch of bad frames looks like none, so see to it that all that there
+     * may be were looked at. */
+    turbotap_queue_stop(queue);
+    for (int i = 0; i <= tt->n_rxq_bufs; i += NETDEV_MAX_BURST) {
+        discard_batch(tt, queue);
+    }
+
     while ((n = turbotap_queue_reclaim(queue, bufs, ARRAY_SIZE(bufs)))) {
         delete_packets(bufs, n);
     }
@@ -188,6 +213,7 @@ netdev_turbotap_set_queues(struct netdev_turbotap *tt,
                             ? netdev->n_rxq : 0;
     struct turbotap_queue *rxqs[TURBOTAP_MAX_FDS];
     struct turbotap_queue *txqs[TURBOTAP_MAX_FDS];
+    unsigned int n_rxq_bufs = tt->n_rxq_bufs;
     int error;
 
     error = open_queues(tt, io, buf_size, TURBOTAP_RX, rxqs, keep_rxq, n_rxq);
@@ -207,7 +233,7 @@ netdev_turbotap_set_queues(struct netdev_turbotap *tt,
         if (i < netdev->n_rxq) {
             close_rxq(tt, tt->rxqs[i], false);
         }
-        tt->n_rxq_bufs = turbotap_queue_room(rxqs[i]);
+        n_rxq_bufs = turbotap_queue_room(rxqs[i]);
         fill_rxq(rxqs[i], buf_size);
         tt->rxqs[i] = rxqs[i];
     }
@@ -229,6 +255,7 @@ netdev_turbotap_set_queues(struct netdev_turbotap *tt,
 
     tt->io = io;
     tt->buf_size = buf_size;
+    tt->n_rxq_bufs = n_rxq_bufs;
     netdev->n_rxq = n_rxq;
     netdev->n_txq = n_txq;
     return 0;

@@ -78,7 +78,6 @@ struct uring_rxq {
 
     bool armed;                 /* The read's last completion is to come, or
                                  * has not been taken yet. */
-    bool stopped;               /* reclaim() was called. */
     bool deleted;               /* The device is no more. */
     const void *owner;          /* The thread that armed the read. */
 
@@ -399,7 +398,7 @@ arm_read(struct uring_rxq *rxq)
 {
     struct io_uring *ring = &rxq->q.ring;
 
-    if (rxq->armed || rxq->stopped || rxq->deleted
+    if (rxq->armed || rxq->q.up.stopped || rxq->deleted
         || rxq->n_free == rxq->n_bufs) {
         return;
     }
@@ -453,6 +452,12 @@ uring_fill(struct turbotap_queue *queue, const struct turbotap_buf *bufs,
     return n;
 }
 
+static void
+uring_stop(struct turbotap_queue *queue)
+{
+    end_read(uring_rxq_cast(queue));
+}
+
 static unsigned int
 uring_reclaim(struct turbotap_queue *queue, struct turbotap_buf *bufs,
               unsigned int n)
@@ -460,8 +465,6 @@ uring_reclaim(struct turbotap_queue *queue, struct turbotap_buf *bufs,
     struct uring_rxq *rxq = uring_rxq_cast(queue);
     unsigned int n_bufs = 0;
 
-    rxq->stopped = true;
-    end_read(rxq);
     for (unsigned int id = 0; id < rxq->n_bufs && n_bufs < n; id++) {
         if (rxq->bufs[id].data) {
             bufs[n_bufs++] = rxq->bufs[id];
@@ -676,6 +679,7 @@ const struct turbotap_io_class turbotap_io_uring = {
     .fill = uring_fill,
     .room = uring_room,
     .recv = uring_recv,
+    .stop = uring_stop,
     .reclaim = uring_reclaim,
     .send = uring_send,
 };

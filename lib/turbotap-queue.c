@@ -122,7 +122,8 @@ turbotap_queue_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
         return queue->gone;
     }
 
-    if (queue->class->recv_is_syscall && !turbotap_idle_may_recv(queue)) {
+    if (queue->class->recv_is_syscall
+        && (queue->stopped || !turbotap_idle_may_recv(queue))) {
         turbotap_count(&c->empty_polls, 1);
         return EAGAIN;
     }
@@ -156,10 +157,22 @@ turbotap_queue_wake(struct turbotap_queue *queue)
     turbotap_idle_wake(queue);
 }
 
+void
+turbotap_queue_stop(struct turbotap_queue *queue)
+{
+    if (!queue->stopped) {
+        queue->stopped = true;
+        if (queue->class->stop) {
+            queue->class->stop(queue);
+        }
+    }
+}
+
 unsigned int
 turbotap_queue_reclaim(struct turbotap_queue *queue, struct turbotap_buf *bufs,
                        unsigned int n)
 {
+    turbotap_queue_stop(queue);
     return queue->class->reclaim(queue, bufs, n);
 }
 

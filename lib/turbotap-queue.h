@@ -105,6 +105,7 @@ struct turbotap_queue {
     int gone;                   /* Nonzero: errno value that says that the
                                  * device was deleted.  It never comes back:
                                  * no more system calls are made. */
+    bool stopped;               /* It takes no more frames off the device. */
     struct turbotap_idle idle;
     struct turbotap_queue_counters counters;
 };
@@ -169,10 +170,14 @@ struct turbotap_io_class {
     int (*recv)(struct turbotap_queue *queue, struct turbotap_buf *bufs,
                 unsigned int n, unsigned int *n_rx);
 
-    /* Stops receiving for good and gives up to 'n' of the queue's unused
-     * buffers back into 'bufs'.  Returns their number, 0 when it has no more.
-     * Frames that the kernel had already handed over can still be received
-     * before the first call, not after. */
+    /* Ends what takes frames off the device without recv() being called, for
+     * good.  Frames that the kernel has handed over can still be received.
+     * NULL for a class in which nothing but recv() takes them. */
+    void (*stop)(struct turbotap_queue *queue);
+
+    /* Gives up to 'n' of the buffers of a queue that was stopped, and whose
+     * frames were received, back into 'bufs'.  Returns their number, 0 when it
+     * has no more. */
     unsigned int (*reclaim)(struct turbotap_queue *queue,
                             struct turbotap_buf *bufs, unsigned int n);
 
@@ -213,8 +218,10 @@ int turbotap_queue_open(const struct turbotap_io_class *class,
  * kept.  turbotap_queue_recv() returns 0 only if '*n_rx' is nonzero, ENODEV
  * once the device was deleted.  It may return EAGAIN although a frame has come
  * since the thread last went round its queues; the next call then finds it, or
- * this one after turbotap_queue_wake().  turbotap_queue_send() returns the
- * number of frames that went. */
+ * this one after turbotap_queue_wake().  After turbotap_queue_stop() it gives
+ * out what the queue already had, and leaves the rest to the next queue on the
+ * same descriptor.  turbotap_queue_reclaim() stops the queue, too.
+ * turbotap_queue_send() returns the number of frames that went. */
 void turbotap_queue_close(struct turbotap_queue *);
 int turbotap_queue_poll_fd(const struct turbotap_queue *);
 unsigned int turbotap_queue_fill(struct turbotap_queue *,
@@ -223,6 +230,7 @@ unsigned int turbotap_queue_room(const struct turbotap_queue *);
 int turbotap_queue_recv(struct turbotap_queue *, struct turbotap_buf *,
                         unsigned int n, unsigned int *n_rx);
 void turbotap_queue_wake(struct turbotap_queue *);
+void turbotap_queue_stop(struct turbotap_queue *);
 unsigned int turbotap_queue_reclaim(struct turbotap_queue *,
                                     struct turbotap_buf *, unsigned int n);
 unsigned int turbotap_queue_send(struct turbotap_queue *,

@@ -360,3 +360,59 @@ test_reclaim_nothing(void **state)
     assert_int_equal(reclaim(f, MAX_BUFS), 0);
     fixture_close(f);
 }
+
+/* Receives a batch and checks that its frames are those from 'seq' on.
+ * Returns their number. */
+static unsigned int
+receive_from(struct fixture *f, uint32_t seq, unsigned int max)
+{
+    struct turbotap_buf bufs[TURBOTAP_BURST];
+    unsigned int n = receive(f, bufs, max);
+
+    for (unsigned int i = 0; i < n; i++) {
+        check_frame(bufs[i].data, bufs[i].size, seq + i, 60);
+    }
+    return n;
+}
+
+/* A queue that takes the place of another one on the same descriptor: each
+ * frame comes out of one of them, in order, and none is lost. */
+void
+test_stop(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t sent = 0;
+    uint32_t seq = 0;
+
+    fixture_open_usual(f);
+    for (unsigned int round = 0; round < 20; round++) {
+        unsigned int n;
+
+        fill_up(f);
+        for (int i = 0; i < 40; i++) {
+            peer_send(f, sent++, 60);
+        }
+        if (round % 2) {
+            seq += receive_from(f, seq, 10);
+        }
+
+        turbotap_queue_stop(f->rx);
+        peer_send(f, sent++, 60);
+        while ((n = receive_from(f, seq, TURBOTAP_BURST)) > 0) {
+            seq += n;
+        }
+        assert_true(seq < sent);
+        turbotap_queue_stop(f->rx);
+        assert_int_equal(receive_from(f, seq, TURBOTAP_BURST), 0);
+        reclaim(f, MAX_BUFS);
+        assert_int_equal(count_owned_by_queue(f), 0);
+        turbotap_queue_close(f->rx);
+
+        f->rx = open_queue(f, TURBOTAP_RX, f->rx_fd);
+        fill_up(f);
+        receive_all(f, seq, sent - seq, 60);
+        seq = sent;
+        receive_none(f);
+    }
+    fixture_close(f);
+}

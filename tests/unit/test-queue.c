@@ -185,6 +185,7 @@ static const struct {
     TEST(test_fill_and_reclaim, ANYWHERE),
     TEST(test_reclaim_with_frames_waiting, ANYWHERE),
     TEST(test_reclaim_nothing, ANYWHERE),
+    TEST(test_stop, ANYWHERE),
     TEST(test_tx_batches, ANYWHERE),
     TEST(test_tx_error_in_batch, ANYWHERE),
     TEST(test_tx_no_room, PAIR_ONLY),
