@@ -27,6 +27,7 @@ netdev_turbotap_add_queue_stats(struct turbotap_queue_stats *sum,
     sum->batches += stats.batches;
     sum->empty_polls += stats.empty_polls;
     sum->syscalls += stats.syscalls;
+    sum->errors += stats.errors;
     for (int i = 0; i < TURBOTAP_N_DROPS; i++) {
         sum->drops[i] += stats.drops[i];
     }
@@ -114,6 +115,7 @@ add_queue_counters(struct netdev_custom_stats *cs, int qid,
     add_counter(cs, direction, qid, "syscalls", "", stats.syscalls);
     if (rx) {
         add_counter(cs, direction, qid, "empty_polls", "", stats.empty_polls);
+        add_counter(cs, direction, qid, "errors", "", stats.errors);
     }
     for (int i = 0; i < TURBOTAP_N_DROPS; i++) {
         if (turbotap_drop_is_possible(i, queue->direction)) {
@@ -127,7 +129,7 @@ static int
 netdev_turbotap_get_custom_stats(const struct netdev *netdev,
                                  struct netdev_custom_stats *cs)
 {
-    enum { MAX_PER_QUEUE = 5 + TURBOTAP_N_DROPS };
+    enum { MAX_PER_QUEUE = 6 + TURBOTAP_N_DROPS };
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
 
     ovs_mutex_lock(&tt->linux_.mutex);

@@ -383,23 +383,36 @@ uring_close(struct turbotap_queue *queue)
     free(q);
 }
 
+/* Returns true if the read of 'rxq' is to be armed: it is not, and there are
+ * buffers for it. */
+static bool
+must_arm(const struct uring_rxq *rxq)
+{
+    return (!rxq->armed && !rxq->q.up.stopped && !rxq->deleted
+            && rxq->n_free < rxq->n_bufs);
+}
+
 static int
 uring_poll_fd(const struct turbotap_queue *queue)
 {
-    return uring_queue_cast(queue)->ring.ring_fd;
+    /* As long as the read could not be armed, the tap itself has to say that
+     * there is reason to try again. */
+    return (queue->direction == TURBOTAP_RX && must_arm(uring_rxq_cast(queue))
+            ? uring_rxq_cast(queue)->fd
+            : uring_queue_cast(queue)->ring.ring_fd);
 }
 
 /* Receiving. */
 
-/* Arms the read of 'rxq' in this thread, if it is not and there are buffers
- * for it.  If that fails for want of memory, the next call tries again. */
+/* Arms the read of 'rxq' in this thread, if it must be.  If that fails, for
+ * want of memory say, the next call tries again. */
 static void
 arm_read(struct uring_rxq *rxq)
 {
+    struct turbotap_queue_counters *c = &rxq->q.up.counters;
     struct io_uring *ring = &rxq->q.ring;
 
-    if (rxq->armed || rxq->q.up.stopped || rxq->deleted
-        || rxq->n_free == rxq->n_bufs) {
+    if (!must_arm(rxq)) {
         return;
     }
 
@@ -414,7 +427,10 @@ arm_read(struct uring_rxq *rxq)
     }
     rxq->owner = &this_thread;
     rxq->armed = io_uring_submit(ring) == 1;
-    turbotap_count(&rxq->q.up.counters.syscalls, 1);
+    turbotap_count(&c->syscalls, 1);
+    if (!rxq->armed) {
+        turbotap_count(&c->errors, 1);
+    }
 }
 
 /* Puts buffer 'id' of 'rxq' into the ring of provided buffers, 'offset' places
@@ -558,7 +574,9 @@ uring_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
     if (!io_uring_cq_ready(ring)) {
         if (IO_URING_READ_ONCE(*ring->sq.kflags)
             & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) {
-            io_uring_get_events(ring);
+            if (io_uring_get_events(ring) < 0) {
+                turbotap_count(&queue->counters.errors, 1);
+            }
             turbotap_count(&queue->counters.syscalls, 1);
         } else if (rxq->armed) {
             return EAGAIN;

@@ -260,6 +260,7 @@ turbotap_queue_get_stats(const struct turbotap_queue *queue,
     stats->batches = read_counter(&c->batches);
     stats->empty_polls = read_counter(&c->empty_polls);
     stats->syscalls = read_counter(&c->syscalls);
+    stats->errors = read_counter(&c->errors);
     for (int i = 0; i < TURBOTAP_N_DROPS; i++) {
         stats->drops[i] = read_counter(&c->drops[i]);
     }

@@ -83,6 +83,9 @@ struct turbotap_queue_counters {
     atomic_uint_fast64_t batches;       /* Calls that moved a frame. */
     atomic_uint_fast64_t empty_polls;   /* Receive calls that found none. */
     atomic_uint_fast64_t syscalls;      /* System calls made. */
+    atomic_uint_fast64_t errors;        /* Those that failed to receive, though
+                                         * no frame was lost: they are made
+                                         * again. */
     atomic_uint_fast64_t drops[TURBOTAP_N_DROPS];
 };
 
@@ -93,6 +96,7 @@ struct turbotap_queue_stats {
     uint64_t batches;
     uint64_t empty_polls;
     uint64_t syscalls;
+    uint64_t errors;
     uint64_t drops[TURBOTAP_N_DROPS];
 };
 
@@ -151,7 +155,8 @@ struct turbotap_io_class {
     void (*close)(struct turbotap_queue *queue);
 
     /* The descriptor that becomes readable when recv() has something, for the
-     * thread that last called fill() or recv(). */
+     * thread that last called fill() or recv(), until it calls either
+     * again. */
     int (*poll_fd)(const struct turbotap_queue *queue);
 
     /* Takes up to 'n' empty buffers from 'bufs', in order, and returns how

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -264,6 +265,75 @@ test_bad_frames_give_their_buffers_back(void **state)
         assert_int_equal(n_rx, 0);
     } while (count_drops(f.rx, TURBOTAP_DROP_SHORT) < 100);
     assert_int_equal(reclaim_all(&f), 16);
+    fixture_close(&f);
+}
+
+/* What a thread does for which io_uring_enter() fails. */
+struct refused {
+    struct fixture *f;
+    bool fill;                  /* Gives the queue its buffers, too. */
+};
+
+static void *
+receive_without_io_uring_enter(void *refused_)
+{
+    struct refused *r = refused_;
+    struct pollfd pfd = { .events = POLLIN };
+    struct fixture *f = r->f;
+
+    forbid_syscall(SYS_io_uring_enter, ENOMEM);
+    if (r->fill) {
+        fill_fresh(f, 8);
+    }
+    for (int i = 0; i < 10; i++) {
+        recv_none(f);
+    }
+
+    /* Who waits for a frame does not wait for long. */
+    pfd.fd = turbotap_queue_poll_fd(f->rx);
+    assert_int_equal(poll(&pfd, 1, 0), 0);
+    host_send(f, 1);
+    assert_int_equal(poll(&pfd, 1, 5000), 1);
+    recv_none(f);
+    return NULL;
+}
+
+/* The kernel refuses to arm the read, or to run it: that is counted, not as a
+ * frame that was lost, and tried again in each call. */
+void
+test_receive_refused(void **state)
+{
+    struct turbotap_queue_stats stats;
+    struct pollfd pfd = { .events = POLLIN };
+    unsigned int n_errors = 0;
+    struct fixture f;
+
+    (void) state;
+    fixture_open(&f);
+    for (int i = 0; i < 2; i++) {
+        struct refused r = { .f = &f, .fill = !i };
+        pthread_t thread;
+
+        assert_int_equal(pthread_create(&thread, NULL,
+                                        receive_without_io_uring_enter, &r),
+                         0);
+        pthread_join(thread, NULL);
+        turbotap_queue_get_stats(f.rx, &stats);
+        n_errors += 11 + (i ? 0 : 8);
+        assert_int_equal(stats.errors, n_errors);
+        assert_int_equal(count_drops(f.rx, TURBOTAP_DROP_OTHER), 0);
+
+        recv_all(&f, 1);
+        recv_none(&f);
+        pfd.fd = turbotap_queue_poll_fd(f.rx);
+        assert_int_equal(poll(&pfd, 1, 0), 0);
+        host_send(&f, 20);
+        assert_int_equal(poll(&pfd, 1, 5000), 1);
+        recv_all(&f, 20);
+        turbotap_queue_get_stats(f.rx, &stats);
+        assert_int_equal(stats.errors, n_errors);
+    }
+    assert_int_equal(reclaim_all(&f), 8);
     fixture_close(&f);
 }
 
