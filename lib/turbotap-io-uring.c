@@ -83,6 +83,7 @@ struct uring_rxq {
 
     struct io_uring_buf_ring *buf_ring; /* Shared with the kernel. */
     unsigned int n_bufs;                /* Of this queue, a power of 2. */
+    unsigned int n_taken;               /* So many of it were received into. */
     struct turbotap_buf bufs[MAX_BUFS]; /* By buffer id.  Those whose 'data' is
                                          * null are free. */
     unsigned int n_free;
@@ -531,6 +532,7 @@ take_completions(struct uring_rxq *rxq, struct turbotap_buf *bufs,
             unsigned int id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
             struct turbotap_buf *buf = &rxq->bufs[id];
 
+            rxq->n_taken++;
             if (cqe->res >= 0 && (uint32_t) cqe->res == buf->size) {
                 /* tun cuts a frame to the buffer without a word, so one that
                  * fills it has to count as cut. */
@@ -545,6 +547,15 @@ take_completions(struct uring_rxq *rxq, struct turbotap_buf *bufs,
                 buf->data = NULL;
                 rxq->free_ids[rxq->n_free++] = id;
             }
+        } else if (cqe->res > 0) {
+            /* Linux 6.7 to 6.11 may not say where the last frame of a read is
+             * (c9d952b9103b, "io_uring/rw: fix cflags posting for single issue
+             * multishot read").  It must be in the next buffer, but do not
+             * give out a frame on a guess. */
+            unsigned int i = rxq->n_taken++ & (rxq->n_bufs - 1);
+
+            turbotap_count_drop(queue, TURBOTAP_DROP_OTHER);
+            provide_buf(rxq, rxq->buf_ring->bufs[i].bid, n_bad++);
         }
         if (!(cqe->flags & IORING_CQE_F_MORE)) {
             read_ended(rxq, cqe->res);

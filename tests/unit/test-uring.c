@@ -201,6 +201,7 @@ main(void)
         TEST(test_buffers_come_back),
         TEST(test_completions_do_not_overflow),
         TEST(test_bad_frames_give_their_buffers_back),
+        TEST(test_completion_without_buffer),
         TEST(test_receive_refused),
         TEST(test_device_is_deleted),
         TEST(test_thread_moves_from_one_that_exits),
