@@ -9,15 +9,49 @@
 
 #include "test-uring.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <liburing.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* What the kernel is to be made to look like. */
+enum kernel {
+    SOUND,
+    NO_BUFFER,                  /* Does not say which buffer it used. */
+    NO_MORE,                    /* Reads one record only. */
+    NO_RETRY,                   /* Leaves the second record waiting. */
+};
+static enum kernel kernel = SOUND;
+
+/* Takes the place of liburing's. */
+int
+io_uring_wait_cqes(struct io_uring *ring, struct io_uring_cqe **cqe,
+                   unsigned int n, struct __kernel_timespec *timeout,
+                   sigset_t *sigmask)
+{
+    int (*real)(struct io_uring *, struct io_uring_cqe **, unsigned int,
+                struct __kernel_timespec *, sigset_t *);
+    int error;
+
+    *(void **) &real = dlsym(RTLD_NEXT, "io_uring_wait_cqes");
+    error = real(ring, cqe, n, timeout, sigmask);
+    if (kernel == NO_BUFFER) {
+        (*cqe)->flags &= IORING_CQE_F_MORE;
+    } else if (kernel == NO_MORE) {
+        (*cqe)->flags &= ~IORING_CQE_F_MORE;
+    } else if (kernel == NO_RETRY) {
+        error = -ETIME;
+    }
+    return error;
+}
 
 /* Asserts that in a process whose system call 'nr' fails with 'error', and
  * where io_uring_disabled reads as 'sysctl' unless that is null, the probe of
@@ -151,8 +185,83 @@ test_probe_says_why(void **state)
     check_probe(fd, SYS_io_uring_register, EINVAL, NULL,
                 "this kernel's io_uring has no multishot read "
                 "(6.7 or later is needed)");
+    check_probe(fd, SYS_pipe2, EMFILE, NULL,
+                "could not try a multishot read: Too many open files");
     check_probe(fd, SYS_pwritev2, EOPNOTSUPP, NULL,
                 "this kernel's tun driver cannot do non-blocking I/O "
                 "(6.4 or later is needed)");
     fixture_close(&f);
+}
+
+/* Runs 'function' in a process that has not probed before, on a kernel like
+ * 'like'. */
+static void
+run_in_child(void (*function)(void), enum kernel like)
+{
+    int status;
+    pid_t pid;
+
+    pid = fork();
+    assert_true(pid >= 0);
+    if (!pid) {
+        kernel = like;
+        function();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void
+probe_broken_kernel(void)
+{
+    for (int i = 0; i < 2; i++) {
+        char reason[TURBOTAP_REASON_LEN];
+
+        if (turbotap_io_uring.probe(-1, reason, sizeof reason)
+            || strcmp(reason,
+                      "this kernel's io_uring multishot read is broken")) {
+            _exit(1);
+        }
+        kernel = SOUND;         /* Nobody asks again. */
+    }
+}
+
+void
+test_probe_finds_it_broken(void **state)
+{
+    (void) state;
+    for (enum kernel like = NO_BUFFER; like <= NO_RETRY; like++) {
+        run_in_child(probe_broken_kernel, like);
+    }
+}
+
+/* Probes with more and more descriptors, until there are enough, and then
+ * again with those that the ring alone needs. */
+static void
+probe_with_few_fds(void)
+{
+    char reason[TURBOTAP_REASON_LEN];
+    struct rlimit limit;
+    int lowest = dup(0);
+
+    close(lowest);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    for (int n = 0; n < 5; n++) {
+        limit.rlim_cur = lowest + (n < 4 ? n : 1);
+        if (setrlimit(RLIMIT_NOFILE, &limit)
+            || turbotap_io_uring.probe(-1, reason, sizeof reason) != (n > 2)
+            || (n <= 2 && !strstr(reason, "Too many open files"))) {
+            _exit(1);
+        }
+    }
+}
+
+/* What may pass is not kept in mind, what is the kernel's is. */
+void
+test_probe_tries_again(void **state)
+{
+    (void) state;
+    run_in_child(probe_with_few_fds, SOUND);
 }

@@ -271,8 +271,8 @@ test_bad_frames_give_their_buffers_back(void **state)
 }
 
 /* A kernel that does not say which buffer a frame is in: the frame is lost and
- * counted, but not its buffer.  The kernels that did that here and there (Linux
- * 6.7 to 6.11, axboe/liburing issue 1257) are not at hand, so the completion is
+ * counted, but not its buffer.  Some of Linux 6.7 to 6.11 do that now and then
+ * (axboe/liburing issue 1257).  They are not at hand, so the completion is
  * made such afterwards. */
 void
 test_completion_without_buffer(void **state)

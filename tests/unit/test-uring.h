@@ -89,9 +89,11 @@ void forbid_syscall(int nr, int error);
 /* The tests. */
 
 /* test-uring-probe.c. */
+void test_probe_says_why(void **state);
+void test_probe_finds_it_broken(void **state);
+void test_probe_tries_again(void **state);
 void test_probe_leaves_no_trace(void **state);
 void test_probe_refuses(void **state);
-void test_probe_says_why(void **state);
 
 /* test-uring-rx.c. */
 void test_empty_poll_makes_no_syscall(void **state);
