@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "dirs.h"
 #include "openvswitch/dynamic-string.h"
@@ -41,12 +42,17 @@ static struct ovs_mutex orphans_mutex = OVS_MUTEX_INITIALIZER;
 static struct shash orphans OVS_GUARDED_BY(orphans_mutex)
     = SHASH_INITIALIZER(&orphans);
 
-/* Stores our own alias in 'alias'. */
-static void
-get_own_alias(char alias[TURBOTAP_ALIAS_LEN + 1])
+/* Stores the alias of the devices of our netdev 'name' in 'alias', and returns
+ * the length of what those of all our netdevs have in common. */
+static size_t
+get_own_alias(const char *name, char alias[TURBOTAP_ALIAS_LEN + 1])
 {
-    snprintf(alias, TURBOTAP_ALIAS_LEN + 1, "%s%s", ALIAS_PREFIX,
-             ovs_rundir());
+    int n = snprintf(alias, TURBOTAP_ALIAS_LEN + 1 - IFNAMSIZ, "%s%s, ",
+                     ALIAS_PREFIX, ovs_rundir());
+    size_t len = MIN(n, TURBOTAP_ALIAS_LEN - IFNAMSIZ);
+
+    ovs_strlcpy(alias + len, name, IFNAMSIZ);
+    return len;
 }
 
 /* Appends to 'problem' that the device of 'tt' could not be opened because of
@@ -156,22 +162,62 @@ netdev_turbotap_reap(const struct sset *wanted)
     }
 }
 
-/* Opens the device that has the name of 'tt', or makes one, and stores it in
- * '*devp' and whether it is ours to delete in '*ownedp'.  Returns 0 or a
- * positive errno value, and then appends to 'problem' what is wrong, for the
- * user. */
+/* Looks for the device of 'tt' of an earlier run in other network namespaces,
+ * and stores it in '*devp'.  Returns ENOENT if there is none, 0 or another
+ * positive errno value if there is one, and in the latter case appends to
+ * 'problem' why it cannot be opened, for the user.
+ *
+ * The descriptors that are opened there keep that namespace alive, which is
+ * the lesser evil. */
+static int
+open_elsewhere(const struct netdev_turbotap *tt, const char *alias,
+               struct turbotap_dev **devp, struct ds *problem)
+{
+    struct turbotap_place place;
+    int netns_fd;
+    int error;
+
+    if (netdev_turbotap_find_elsewhere(alias, &place, &netns_fd)) {
+        return ENOENT;
+    }
+    if (netns_fd < 0) {
+        error = EACCES;
+    } else {
+        error = turbotap_dev_open_at(netns_fd, place.name, tt->vnet_hdr,
+                                     devp);
+        close(netns_fd);
+    }
+    if (error) {
+        ds_put_format(problem, "%s: could not open the port's device, which "
+                      "is %s in the network namespace with id %d, without "
+                      "turbotap-keeper: %s", tt_name(tt), place.name,
+                      place.nsid, ovs_strerror(error));
+    }
+    return error;
+}
+
+/* Opens the device of 'tt' of an earlier run, or one that has its name, or
+ * makes one, and stores it in '*devp' and whether it is ours to delete in
+ * '*ownedp'. Returns 0 or a positive errno value, and then appends to
+ * 'problem' what is wrong, for the user. */
 static int
 open_by_name(const struct netdev_turbotap *tt, struct turbotap_dev **devp,
              bool *ownedp, struct ds *problem)
 {
     char own[TURBOTAP_ALIAS_LEN + 1], alias[TURBOTAP_ALIAS_LEN + 1];
+    size_t common = get_own_alias(tt_name(tt), own);
     int error;
 
-    get_own_alias(own);
+    error = open_elsewhere(tt, own, devp, problem);
+    if (error != ENOENT) {
+        *ownedp = true;
+        return error;
+    }
+
     if (!netdev_turbotap_find_alias(tt_name(tt), alias, sizeof alias)) {
         alias[0] = '\0';
     } else if (!strncmp(alias, ALIAS_PREFIX, strlen(ALIAS_PREFIX))
-               && strcmp(alias, own)) {
+               && strncmp(alias, own, common)) {
         ds_put_format(problem, "%s: could not open tap device: it belongs to "
                       "the switch in %s", tt_name(tt),
                       alias + strlen(ALIAS_PREFIX));
@@ -182,7 +228,8 @@ open_by_name(const struct netdev_turbotap *tt, struct turbotap_dev **devp,
         format_open_error(tt, error, problem);
         return error;
     }
-    *ownedp = turbotap_dev_is_created(*devp) || !strcmp(alias, own);
+    *ownedp = (turbotap_dev_is_created(*devp)
+               || !strncmp(alias, own, common));
     return 0;
 }
 
@@ -221,7 +268,7 @@ get_device(struct netdev_turbotap *tt, struct turbotap_dev **devp,
                 return error;
             }
             how = turbotap_dev_is_created(*devp) ? "created" : "adopted";
-            get_own_alias(alias);
+            get_own_alias(tt_name(tt), alias);
             mark = alias;
         }
         error = netdev_turbotap_offload_open(tt, *devp);

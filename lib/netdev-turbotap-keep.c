@@ -34,6 +34,8 @@ static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(1, 1);
 
 #define PROGRAM "turbotap-keeper"
 
+#define SELF "/proc/self/exe"
+
 /* What the keeper knows of a device besides its descriptors. */
 struct kept {
     struct turbotap_dev_layout layout;
@@ -53,7 +55,7 @@ static char *
 find_program(void)
 {
     char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    ssize_t n = readlink(SELF, self, sizeof self - 1);
 
     if (n > 0) {
         char *program;

@@ -378,6 +378,36 @@ netdev_turbotap_find_alias(const char *name, char *alias, size_t size)
     return found;
 }
 
+/* Looks for a device with 'alias' in other network namespaces than the
+ * switch's. Returns 0 and stores where it is in '*place', whose 'netns' is not
+ * filled in, and a descriptor of the namespace, or -1 if it cannot be opened,
+ * in '*netns_fdp', or returns a positive errno value. */
+int
+netdev_turbotap_find_elsewhere(const char *alias,
+                               struct turbotap_place *place, int *netns_fdp)
+{
+    struct turbotap_link_info info;
+    int error;
+
+    memset(place, 0, sizeof *place);
+    *netns_fdp = -1;
+    ovs_mutex_lock(&link_mutex);
+    error = open_links();
+    if (!error) {
+        error = turbotap_link_find_alias(links, alias, &place->nsid, &info);
+    }
+    if (!error && place->nsid == TURBOTAP_NSID_SELF) {
+        error = ENOENT;
+    }
+    if (!error) {
+        place->ifindex = info.ifindex;
+        ovs_strlcpy(place->name, info.name, sizeof place->name);
+        turbotap_place_open_netns(links, place->nsid, netns_fdp);
+    }
+    ovs_mutex_unlock(&link_mutex);
+    return error;
+}
+
 /* Finds out about the link of 'dev', just opened for 'tt', and stores where it
  * is in '*place' and the rest in '*info'.  Makes it persistent, and marks it
  * as ours with 'alias', if it was created and 'alias' is not null.  Returns 0

@@ -240,6 +240,38 @@ check_fds(void)
     return 0;
 }
 
+/* What open_there() is to do, and what became of it. */
+struct opening {
+    const char *name;
+    bool vnet_hdr;
+    struct turbotap_dev *dev;
+};
+
+static int
+open_there(void *opening_)
+{
+    struct opening *o = opening_;
+    int error = turbotap_dev_open(o->name, o->vnet_hdr, &o->dev);
+
+    if (!error && o->dev->created) {
+        /* It has gone meanwhile. */
+        turbotap_dev_close(o->dev);
+        error = ENODEV;
+    }
+    return error;
+}
+
+int
+turbotap_dev_open_at(int netns_fd, const char *name, bool vnet_hdr,
+                     struct turbotap_dev **devp)
+{
+    struct opening o = { .name = name, .vnet_hdr = vnet_hdr };
+    int error = turbotap_netns_run(netns_fd, open_there, &o);
+
+    *devp = error ? NULL : o.dev;
+    return error;
+}
+
 int
 turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
 {
@@ -428,6 +460,7 @@ add_first_txqs(struct turbotap_dev *dev, unsigned int n)
 {
     int first = dev->rxq_fds[0];
     int holder = first;         /* Of the number. */
+    unsigned int n_taken = 0;   /* Spare ones, the last of them. */
     int error = 0;
 
     while (!error && dev->n_txq < n) {
@@ -437,6 +470,7 @@ add_first_txqs(struct turbotap_dev *dev, unsigned int n)
         if (error && dev->n_spares) {
             /* It was moved already, or there are no more descriptors. */
             error = take_spare(dev, fdp);
+            n_taken += !error;
         }
         if (!error) {
             dev->n_txq++;
@@ -456,6 +490,9 @@ add_first_txqs(struct turbotap_dev *dev, unsigned int n)
         error = error ? error : attach_error;
     }
     if (error) {
+        while (n_taken--) {
+            dev->spare_fds[dev->n_spares++] = dev->txq_fds[--dev->n_txq];
+        }
         close_fds(dev->txq_fds, dev->n_txq);
         dev->n_txq = 0;
     }

@@ -50,6 +50,12 @@ struct turbotap_dev;
 int turbotap_dev_open(const char *name, bool vnet_hdr,
                       struct turbotap_dev **devp);
 
+/* The same in the network namespace that the descriptor 'netns_fd' stands for,
+ * but never makes a device there: ENODEV if there is none, EPERM without
+ * CAP_SYS_ADMIN.  The descriptors keep that namespace alive. */
+int turbotap_dev_open_at(int netns_fd, const char *name, bool vnet_hdr,
+                         struct turbotap_dev **devp);
+
 /* Closes all descriptors of 'dev' and frees it.  Null is allowed. */
 void turbotap_dev_close(struct turbotap_dev *dev);
 

@@ -237,33 +237,44 @@ ask(struct turbotap_link *link, struct nl_msg *msg,
     return errno_from_nle(error);
 }
 
+/* Returns a request of 'type' about the id of the namespace of 'netns_fd', or
+ * a null pointer. */
+static struct nl_msg *
+make_nsid_request(int type, int netns_fd)
+{
+    const struct rtgenmsg gen = { .rtgen_family = AF_UNSPEC };
+    struct nl_msg *msg = nlmsg_alloc_simple(type, 0);
+
+    if (msg
+        && !nlmsg_append(msg, (void *) &gen, sizeof gen, NLMSG_ALIGNTO)
+        && !nla_put_u32(msg, NETNSA_FD, netns_fd)
+        && (type != RTM_NEWNSID || !nla_put_u32(msg, NETNSA_NSID, -1))) {
+        return msg;
+    }
+    nlmsg_free(msg);
+    return NULL;
+}
+
+int
+turbotap_link_peek_nsid(struct turbotap_link *link, int netns_fd, int *nsid)
+{
+    int error;
+
+    *nsid = NETNSA_NSID_NOT_ASSIGNED;
+    error = ask(link, make_nsid_request(RTM_GETNSID, netns_fd), nsid_from_msg,
+                nsid);
+    return error ? error : *nsid < 0 ? ENOENT : 0;
+}
+
 int
 turbotap_link_get_nsid(struct turbotap_link *link, int netns_fd, int *nsid)
 {
-    const struct rtgenmsg gen = { .rtgen_family = AF_UNSPEC };
-    int error = 0;
+    struct nl_msg *msg = make_nsid_request(RTM_NEWNSID, netns_fd);
+    int error = msg ? errno_from_nle(nl_send_sync(link->sock, msg)) : ENOMEM;
 
-    *nsid = NETNSA_NSID_NOT_ASSIGNED;
-    for (int i = 0; i < 2 && *nsid < 0 && !error; i++) {
-        struct nl_msg *msg;
-
-        /* The first time around, give it one. */
-        msg = nlmsg_alloc_simple(i ? RTM_GETNSID : RTM_NEWNSID, 0);
-        if (!msg
-            || nlmsg_append(msg, (void *) &gen, sizeof gen, NLMSG_ALIGNTO)
-            || nla_put_u32(msg, NETNSA_FD, netns_fd)
-            || (!i && nla_put_u32(msg, NETNSA_NSID, -1))) {
-            nlmsg_free(msg);
-            return ENOMEM;
-        }
-        if (i) {
-            error = ask(link, msg, nsid_from_msg, nsid);
-        } else {
-            error = errno_from_nle(nl_send_sync(link->sock, msg));
-            error = error == EEXIST ? 0 : error;
-        }
-    }
-    return error ? error : *nsid < 0 ? ENOENT : 0;
+    return (error && error != EEXIST
+            ? error
+            : turbotap_link_peek_nsid(link, netns_fd, nsid));
 }
 
 /* Reads the link with index 'ifindex', if that is positive, or called 'name'
@@ -308,6 +319,112 @@ turbotap_link_get(struct turbotap_link *link, int nsid, int ifindex,
         return ENODEV;          /* libnl prints a complaint. */
     }
     return get_link(link, nsid, ifindex, NULL, info);
+}
+
+/* What find_nsids() and find_alias() look for. */
+struct search {
+    int *nsids;                 /* To be freed. */
+    unsigned int n_nsids;
+    const char *alias;
+    struct turbotap_link_info *info;    /* With an index of 0: not found. */
+    int error;
+};
+
+/* Adds the id in an answer to RTM_GETNSID to a 'struct search'.  A callback of
+ * libnl. */
+static int
+add_nsid(struct nl_msg *msg, void *search_)
+{
+    struct search *search = search_;
+    int nsid = NETNSA_NSID_NOT_ASSIGNED;
+    int *grown;
+
+    nsid_from_msg(msg, &nsid);
+    if (nsid < 0) {
+        return NL_OK;
+    }
+    grown = reallocarray(search->nsids, search->n_nsids + 1, sizeof *grown);
+    if (!grown) {
+        search->error = ENOMEM;
+        return NL_STOP;
+    }
+    grown[search->n_nsids++] = nsid;
+    search->nsids = grown;
+    return NL_OK;
+}
+
+/* Compares the link in an answer to RTM_GETLINK with a 'struct search'.  A
+ * callback of libnl. */
+static int
+compare_alias(struct nl_msg *msg, void *search_)
+{
+    struct search *search = search_;
+    struct turbotap_link_info info;
+
+    if (nl_msg_parse(msg, info_from_object, &info) >= 0
+        && !strcmp(info.alias, search->alias)) {
+        *search->info = info;
+    }
+    return NL_OK;
+}
+
+/* Sends a request of 'type' for all there is, with the header 'hdr' of 'len'
+ * octets and, if 'nsid' is one, of the namespace 'nsid', and calls 'callback'
+ * with each answer and 'search'.  Returns 0 or a positive errno value. */
+static int
+dump(struct turbotap_link *link, int type, const void *hdr, size_t len,
+     int nsid, int (*callback)(struct nl_msg *, void *),
+     struct search *search)
+{
+    struct nl_msg *msg = nlmsg_alloc_simple(type, NLM_F_DUMP);
+    struct nl_cb *cb = nl_cb_alloc(NL_CB_DEFAULT);
+    int error = 0;
+
+    if (!msg || !cb || nlmsg_append(msg, (void *) hdr, len, NLMSG_ALIGNTO)
+        || (nsid != TURBOTAP_NSID_SELF
+            && nla_put_u32(msg, IFLA_TARGET_NETNSID, nsid))) {
+        error = -NLE_NOMEM;
+    }
+    if (!error) {
+        nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, callback, search);
+        error = nl_send_auto(link->sock, msg);
+        if (error >= 0) {
+            error = nl_recvmsgs(link->sock, cb);
+        }
+    }
+    nl_cb_put(cb);
+    nlmsg_free(msg);
+    return errno_from_nle(error);
+}
+
+int
+turbotap_link_find_alias(struct turbotap_link *link, const char *alias,
+                         int *nsid, struct turbotap_link_info *info)
+{
+    const struct rtgenmsg gen = { .rtgen_family = AF_UNSPEC };
+    const struct ifinfomsg ifi = { .ifi_family = AF_UNSPEC };
+    struct search search = { .alias = alias, .info = info };
+    int error;
+
+    info->ifindex = 0;
+    *nsid = TURBOTAP_NSID_SELF;
+    error = dump(link, RTM_GETLINK, &ifi, sizeof ifi, *nsid, compare_alias,
+                 &search);
+    if (!error && !info->ifindex) {
+        error = dump(link, RTM_GETNSID, &gen, sizeof gen, TURBOTAP_NSID_SELF,
+                     add_nsid, &search);
+        error = error ? error : search.error;
+    }
+    for (unsigned int i = 0; i < search.n_nsids && !error && !info->ifindex;
+         i++) {
+        *nsid = search.nsids[i];
+
+        /* One that ends meanwhile has nothing to be found any more. */
+        dump(link, RTM_GETLINK, &ifi, sizeof ifi, *nsid, compare_alias,
+             &search);
+    }
+    free(search.nsids);
+    return error ? error : info->ifindex ? 0 : ENOENT;
 }
 
 /* Asks the kernel to do 'changes' to the link with index 'ifindex', and frees

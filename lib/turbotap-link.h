@@ -75,6 +75,10 @@ void turbotap_link_close(struct turbotap_link *link);
 int turbotap_link_get_nsid(struct turbotap_link *link, int netns_fd,
                            int *nsid);
 
+/* The same, but gives it none: ENOENT if it has none. */
+int turbotap_link_peek_nsid(struct turbotap_link *link, int netns_fd,
+                            int *nsid);
+
 /* Reads the link called 'name', or the one with index 'ifindex', in the
  * namespace 'nsid' from the kernel into '*info'.  Returns 0 or a positive
  * errno value: ENODEV if there is none; EINVAL if there is no such namespace;
@@ -83,6 +87,13 @@ int turbotap_link_lookup(struct turbotap_link *link, int nsid,
                          const char *name, struct turbotap_link_info *info);
 int turbotap_link_get(struct turbotap_link *link, int nsid, int ifindex,
                       struct turbotap_link_info *info);
+
+/* Looks for a link with 'alias' in all network namespaces that the handle's
+ * own one has an id for, and in that itself, and stores where it is in '*nsid'
+ * and the rest in '*info'.  Returns 0 or a positive errno value, ENOENT if
+ * there is none. */
+int turbotap_link_find_alias(struct turbotap_link *link, const char *alias,
+                             int *nsid, struct turbotap_link_info *info);
 
 /* Each changes one property of the link with index 'ifindex' in the handle's
  * own namespace and returns 0 or a positive errno value: ENODEV if there is no
