@@ -420,6 +420,7 @@ netdev_turbotap_reconfigure(struct netdev *netdev)
                 tt->requested_mtu = 0;
             }
             netdev_turbotap_apply_mtu(tt);
+            turbotap_dev_open_spares(tt->dev);
             netdev_turbotap_keep(tt);
         }
     }

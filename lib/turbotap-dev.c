@@ -103,6 +103,26 @@ close_fds(const int *fds, unsigned int n)
     }
 }
 
+/* Returns 0 if 'n' descriptors, at most MIN_FDS + TURBOTAP_MOVABLE_RXQS, can be
+ * opened, or a positive errno value. */
+static int
+check_fds(unsigned int n)
+{
+    int fds[MIN_FDS + TURBOTAP_MOVABLE_RXQS];
+    int error = 0;
+    unsigned int i;
+
+    for (i = 0; i < n && !error; i++) {
+        fds[i] = open(TUN_PATH, O_RDWR | O_CLOEXEC);
+        if (fds[i] < 0) {
+            error = errno;
+            break;
+        }
+    }
+    close_fds(fds, i);
+    return error;
+}
+
 /* What attach_there() is to do, and what became of it. */
 struct attachment {
     const char *name;
@@ -198,12 +218,17 @@ spares_wanted(const struct turbotap_dev *dev)
             ? TURBOTAP_MOVABLE_RXQS - dev->n_rxq : 0);
 }
 
-/* Gives 'dev' the spare descriptors that it should have, if they can be had.
- */
-static void
-open_spares(struct turbotap_dev *dev)
+void
+turbotap_dev_open_spares(struct turbotap_dev *dev)
 {
-    while (dev->n_spares < spares_wanted(dev)) {
+    unsigned int wanted = spares_wanted(dev);
+
+    /* Others must not go without for them. */
+    if (dev->n_spares < wanted
+        && check_fds(wanted - dev->n_spares + MIN_FDS)) {
+        return;
+    }
+    while (dev->n_spares < wanted) {
         int fd;
 
         if (open_queue(dev, &fd)) {
@@ -214,30 +239,9 @@ open_spares(struct turbotap_dev *dev)
         }
         dev->spare_fds[dev->n_spares++] = fd;
     }
-    while (dev->n_spares > spares_wanted(dev)) {
+    while (dev->n_spares > wanted) {
         close(dev->spare_fds[--dev->n_spares]);
     }
-}
-
-/* Returns 0 if the descriptors that a device must have can be opened, or a
- * positive errno value. */
-static int
-check_fds(void)
-{
-    int fds[MIN_FDS];
-    unsigned int n;
-
-    for (n = 0; n < MIN_FDS; n++) {
-        fds[n] = open(TUN_PATH, O_RDWR | O_CLOEXEC);
-        if (fds[n] < 0) {
-            int error = errno;
-
-            close_fds(fds, n);
-            return error;
-        }
-    }
-    close_fds(fds, n);
-    return 0;
 }
 
 /* What open_there() is to do, and what became of it. */
@@ -288,7 +292,7 @@ turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
 
     /* A device that were made only to be deleted again, for want of a
      * descriptor, would wake up all who watch links, and they try again. */
-    error = check_fds();
+    error = check_fds(MIN_FDS);
     if (error) {
         return error;
     }
@@ -316,7 +320,6 @@ turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
     }
 
     dev->n_rxq = 1;
-    open_spares(dev);
     *devp = dev;
     return 0;
 }
@@ -547,7 +550,6 @@ turbotap_dev_set_n_rxq(struct turbotap_dev *dev, unsigned int n_rxq)
     while (dev->n_rxq > n_rxq) {
         remove_rxq(dev);
     }
-    open_spares(dev);
     return error;
 }
 

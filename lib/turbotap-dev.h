@@ -38,10 +38,9 @@ struct turbotap_dev;
 
 /* Opens the multi-queue tap device 'name' in this thread's network namespace,
  * creating it if there is none, and stores it in '*devp'.  With 'vnet_hdr'
- * frames carry a virtio-net header.  The device has one receive queue and no
- * transmit queue yet, some spare descriptors if they can be had, and goes away
- * with the last descriptor if it was created here, until
- * turbotap_dev_set_persist() says otherwise.
+ * frames carry a virtio-net header.  The device has one receive queue, no
+ * transmit queue yet, and goes away with the last descriptor if it was created
+ * here, until turbotap_dev_set_persist() says otherwise.
  *
  * Returns 0 or a positive errno value, among them: ENOENT or ENODEV: no tun
  * driver; EPERM, EACCES: no permission; EBUSY: somebody else's device, with
@@ -108,6 +107,11 @@ int turbotap_dev_get_name(const struct turbotap_dev *dev, char *name);
  * namespace. */
 int turbotap_dev_set_n_rxq(struct turbotap_dev *dev, unsigned int n_rxq);
 unsigned int turbotap_dev_n_rxq(const struct turbotap_dev *dev);
+
+/* Gives 'dev' as many spare descriptors as it takes for TURBOTAP_MOVABLE_RXQS
+ * receive queues, if they can be had: for when the device is where none can be
+ * opened.  To be called when all that is needed at once has been opened. */
+void turbotap_dev_open_spares(struct turbotap_dev *dev);
 
 /* Changes the number of transmit queues to 'n_txq'.  Each is a descriptor of
  * its own, *detached* (TUNSETQUEUE with IFF_DETACH_QUEUE): it still sends, but

@@ -51,6 +51,7 @@ setup(void **state)
 
     f->n_fds = host_count_fds();
     assert_int_equal(turbotap_dev_open(TAP, false, &f->dev), 0);
+    turbotap_dev_open_spares(f->dev);
     *state = f;
     return 0;
 }
