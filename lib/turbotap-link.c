@@ -35,6 +35,7 @@ struct turbotap_link {
 
 struct turbotap_watch {
     struct nl_sock *sock;
+    bool lost;                  /* Events were, which is still to be said. */
 
     /* What was received and not yet looked at. */
     int nsid;                   /* Where it is from. */
@@ -619,7 +620,7 @@ receive_datagram(struct turbotap_watch *watch)
 
 /* Receives and throws away all that 'watch' still has, after an overrun, of
  * which this stores the event in '*event'.  Returns 0 or a positive errno
- * value.
+ * value; then the rest of it is to be done yet.
  *
  * What is left is older than what was lost, and would be taken for newer than
  * what the caller reads in answer to the event.  Also, the kernel drops more
@@ -630,14 +631,18 @@ drain(struct turbotap_watch *watch, struct turbotap_event *event)
 {
     int error;
 
+    watch->lost = true;
     do {
         error = receive_datagram(watch);
     } while (!error || error == ENOBUFS);
-    watch->left = 0;
+    if (error != EAGAIN) {
+        return error;
+    }
 
+    watch->lost = false;
     memset(event, 0, sizeof *event);
     event->type = TURBOTAP_LINKS_LOST;
-    return error == EAGAIN ? 0 : error;
+    return 0;
 }
 
 /* Returns true and stores in '*event' what 'hdr' tells of a link, if it
@@ -728,7 +733,7 @@ turbotap_watch_next(struct turbotap_watch *watch, struct turbotap_event *event)
             }
         }
 
-        error = receive_datagram(watch);
+        error = watch->lost ? ENOBUFS : receive_datagram(watch);
         if (error == ENOBUFS) {
             return drain(watch, event);
         } else if (error) {

@@ -13,6 +13,7 @@
 #include "turbotap-link.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if.h>
@@ -41,6 +42,23 @@ struct fixture {
     struct turbotap_link *link;
     struct turbotap_watch *watch;
 };
+
+/* Takes the place of the C library's: call number 'failing_recvmsg', counted
+ * from 1 on, finds no memory. */
+static unsigned int n_recvmsg, failing_recvmsg;
+
+ssize_t
+recvmsg(int fd, struct msghdr *msg, int flags)
+{
+    ssize_t (*real)(int, struct msghdr *, int);
+
+    if (++n_recvmsg == failing_recvmsg) {
+        errno = ENOMEM;
+        return -1;
+    }
+    *(void **) &real = dlsym(RTLD_NEXT, "recvmsg");
+    return real(fd, msg, flags);
+}
 
 static int
 setup(void **state)
@@ -736,6 +754,37 @@ test_watch_overrun(void **state)
     }
 }
 
+/* A shortage of memory is an error, once for each call.  It is not taken for
+ * an overrun, nor does it make one forget of it. */
+static void
+test_watch_no_memory(void **state)
+{
+    struct fixture *f = *state;
+    struct turbotap_event event;
+    int rcvbuf = 1;
+
+    host_set_mtu(TAP, 1300);
+    for (int i = 0; i < 3; i++) {
+        n_recvmsg = 0;
+        failing_recvmsg = 1;
+        assert_int_equal(turbotap_watch_next(f->watch, &event), ENOMEM);
+        assert_int_equal(n_recvmsg, 1);
+    }
+    assert_int_equal(last_change(f, f->ifindex).info.mtu, 1300);
+
+    assert_int_equal(setsockopt(turbotap_watch_fd(f->watch), SOL_SOCKET,
+                                SO_RCVBUF, &rcvbuf, sizeof rcvbuf), 0);
+    for (int mtu = 1000; mtu < 1050; mtu++) {
+        host_set_mtu(TAP, mtu);
+    }
+    n_recvmsg = 0;
+    failing_recvmsg = 2;
+    assert_int_equal(turbotap_watch_next(f->watch, &event), ENOMEM);
+    assert_int_equal(n_recvmsg, 2);
+    assert_int_equal(next_event(f).type, TURBOTAP_LINKS_LOST);
+    assert_no_event(f);
+}
+
 static void
 test_close_null(void **state)
 {
@@ -770,6 +819,7 @@ main(void)
         TEST(test_watch_several_in_one_datagram),
         TEST(test_watch_malformed),
         TEST(test_watch_overrun),
+        TEST(test_watch_no_memory),
         cmocka_unit_test(test_close_null),
     };
 
