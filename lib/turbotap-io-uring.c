@@ -685,10 +685,11 @@ read_ended(struct uring_rxq *rxq, int result)
     rxq->armed = false;
     if (result == -EBADFD) {
         rxq->deleted = true;
-    } else if (result < 0 && result != -ENOBUFS && result != -ECANCELED
-               && result != -ENOMEM) {
-        /* EFAULT: the buffer cannot be written to, and the frame is lost. */
+    } else if (result == -EFAULT) {
+        /* The buffer cannot be written to, and the frame is lost. */
         turbotap_count_drop(&rxq->q.up, TURBOTAP_DROP_OTHER);
+    } else if (result < 0 && result != -ENOBUFS && result != -ECANCELED) {
+        turbotap_count(&rxq->q.up.counters.errors, 1);
     }
 }
 

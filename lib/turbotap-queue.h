@@ -83,8 +83,8 @@ struct turbotap_queue_counters {
     atomic_uint_fast64_t batches;       /* Calls that moved a frame. */
     atomic_uint_fast64_t empty_polls;   /* Receive calls that found none. */
     atomic_uint_fast64_t syscalls;      /* System calls made. */
-    atomic_uint_fast64_t errors;        /* Those that failed to receive, though
-                                         * no frame was lost: they are made
+    atomic_uint_fast64_t errors;        /* How often receiving failed, though
+                                         * no frame was lost: it is tried
                                          * again. */
     atomic_uint_fast64_t drops[TURBOTAP_N_DROPS];
 };

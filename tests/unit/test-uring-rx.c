@@ -311,6 +311,46 @@ test_completion_without_buffer(void **state)
     fixture_close(&f);
 }
 
+/* The read ends with an error: only one of them says that a frame was lost.
+ * All but the first stand in for one that comes by nature. */
+void
+test_read_ends(void **state)
+{
+    static const struct {
+        int error;
+        unsigned int n_errors;
+        unsigned int n_drops;
+    } rows[] = {
+        { ENOBUFS, 0, 0 }, { ECANCELED, 0, 0 }, { EFAULT, 0, 1 },
+        { ENOMEM, 1, 1 }, { EAGAIN, 2, 1 }, { EINTR, 3, 1 },
+    };
+    struct fixture f;
+
+    (void) state;
+    fixture_open(&f);
+    fill_fresh(&f, 1);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        /* The ring follows what all classes have. */
+        struct io_uring *ring = (struct io_uring *) (f.rx + 1);
+        struct turbotap_queue_stats stats;
+        struct io_uring_cqe *cqes[2];
+
+        host_send(&f, 2);
+        while (io_uring_peek_batch_cqe(ring, cqes, 2) < 2) {
+            sched_yield();
+        }
+        assert_int_equal(cqes[1]->res, -ENOBUFS);
+        cqes[1]->res = -rows[i].error;
+
+        recv_all(&f, 2);
+        recv_none(&f);
+        turbotap_queue_get_stats(f.rx, &stats);
+        assert_int_equal(stats.errors, rows[i].n_errors);
+        assert_int_equal(stats.drops[TURBOTAP_DROP_OTHER], rows[i].n_drops);
+    }
+    fixture_close(&f);
+}
+
 /* What a thread does for which io_uring_enter() fails. */
 struct refused {
     struct fixture *f;

@@ -228,6 +228,7 @@ main(void)
         TEST(test_completions_do_not_overflow),
         TEST(test_bad_frames_give_their_buffers_back),
         TEST(test_completion_without_buffer),
+        TEST(test_read_ends),
         TEST(test_receive_refused),
         TEST(test_device_is_deleted),
         TEST(test_thread_moves_from_one_that_exits),

@@ -105,6 +105,7 @@ void test_buffers_come_back(void **state);
 void test_completions_do_not_overflow(void **state);
 void test_bad_frames_give_their_buffers_back(void **state);
 void test_completion_without_buffer(void **state);
+void test_read_ends(void **state);
 void test_receive_refused(void **state);
 void test_device_is_deleted(void **state);
 
