@@ -678,9 +678,10 @@ netdev_turbotap_update_flags(struct netdev *netdev, enum netdev_flags off,
             ds_put_format(&problem, "%s: could not set the device %s: ",
                           tt_name(tt), on & NETDEV_UP ? "up" : "down");
             format_link_error(tt, error, &problem);
-        } else if (error == EPERM) {
-            /* Promiscuous or not makes a difference to what the host accepts
-             * from the switch.  That is no reason to do without the port. */
+        } else if (!tt->gone) {
+            /* Without permission, or a descriptor to spare.  Promiscuous or
+             * not makes a difference to what the host accepts from the switch.
+             * That is no reason to do without the port. */
             error = 0;
         }
         netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_FLAGS,

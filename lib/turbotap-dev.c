@@ -103,8 +103,8 @@ close_fds(const int *fds, unsigned int n)
     }
 }
 
-/* Returns 0 if 'n' descriptors, at most MIN_FDS + TURBOTAP_MOVABLE_RXQS, can be
- * opened, or a positive errno value. */
+/* Returns 0 if 'n' descriptors, at most MIN_FDS + TURBOTAP_MOVABLE_RXQS, can
+ * be opened, or a positive errno value. */
 static int
 check_fds(unsigned int n)
 {
