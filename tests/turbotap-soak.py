@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Copyright (c) 2026 The turbotap authors.
+
+"""Does to turbotap ports what hosts, containers and administrators may do, at
+random, and then checks that each port is there, with its own device, and that
+nothing was done to the devices of others.
+
+turbotap-soak.py --seconds N --seed N --ports N --switch PID NAMESPACE-PID...
+
+--switch is a process in the network namespace of the switch, the others in
+those of containers.  The ports tt0 to ttN-1 of br0 are there already, with a
+MAC address each.  To have the switch killed and started again, it writes
+"restart" to its standard output and waits for a line from its standard input.
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import time
+
+
+def run(*args, check=True):
+    result = subprocess.run(args, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+    if check and result.returncode:
+        raise RuntimeError("%s: %s" % (" ".join(args), result.stderr))
+    return result.stdout if not result.returncode else None
+
+
+def ip(pid, *args, check=False):
+    return run("nsenter", "--net=/proc/%d/ns/net" % pid, "ip", *args,
+               check=check)
+
+
+def netns(pid):
+    return os.readlink("/proc/%d/ns/net" % pid)
+
+
+class Soak:
+    def __init__(self, args):
+        self.args = args
+        self.spaces = [args.switch] + args.containers
+        self.by_name = {netns(pid): pid for pid in self.spaces}
+        self.strangers = {}             # (pid, name): what ip shows.
+        self.serial = 0
+        self.counts = {}
+
+    def mac(self, port):
+        return "02:00:00:00:01:%02x" % int(port[2:])
+
+    def where(self, port):
+        """Returns where the device with the MAC address of 'port' is, as a
+        process in its namespace and its name, or None if there is none."""
+        found = []
+        for pid in self.spaces:
+            for line in (ip(pid, "-o", "link") or "").splitlines():
+                if self.mac(port) in line:
+                    found.append((pid, line.split(": ")[1].split("@")[0]))
+        if len(found) > 1:
+            raise RuntimeError("%s has two devices: %s" % (port, found))
+        return found[0] if found else None
+
+    def show(self, pid, name):
+        link = ip(pid, "-o", "link", "show", name)
+        return link and link.split(": ", 1)[1].replace("NO-CARRIER,", "")
+
+    # What may happen.  Each may fail, since devices come and go.
+
+    def move(self, port):
+        place = self.where(port)
+        if place:
+            ip(place[0], "link", "set", place[1], "netns",
+               str(random.choice(self.spaces)))
+
+    def rename(self, port):
+        place = self.where(port)
+        if place:
+            name = random.choice([port, "eth0", "net%d" % random.randrange(9)])
+            ip(place[0], "link", "set", place[1], "name", name)
+
+    def change(self, port):
+        place = self.where(port)
+        if place:
+            ip(place[0], "link", "set", place[1], *random.choice([
+                ("mtu", str(random.randrange(1280, 4000))),
+                ("up",), ("down",)]))
+
+    def configure(self, port):
+        run("ovs-vsctl", "set", "Interface", port,
+            "mtu_request=%d" % random.randrange(1280, 4000),
+            "options:n_rxq=%d" % random.randrange(1, 5),
+            "ingress_policing_rate=%d" % random.choice([0, 1000]))
+
+    def mod_port(self, port):
+        run("ovs-ofctl", "mod-port", "br0", port,
+            random.choice(["up", "down"]), check=False)
+
+    def delete(self, port):
+        place = self.where(port)
+        if place:
+            ip(place[0], "link", "del", place[1])
+
+    def replace(self, port):
+        run("ovs-vsctl", "del-port", port)
+        self.add(port)
+
+    def add(self, port):
+        run("ovs-vsctl", "add-port", "br0", port, "--", "set", "Interface",
+            port, "type=turbotap", 'mac="%s"' % self.mac(port), check=False)
+
+    def stranger(self, port):
+        """A device of the name, and the index, that the port's has or had."""
+        pid = random.choice(self.spaces)
+        name = random.choice([port, "eth0"])
+        index = self.where(port) and run(
+            "nsenter", "--net=/proc/%d/ns/net" % self.where(port)[0], "cat",
+            "/sys/class/net/%s/ifindex" % name, check=False)
+        self.serial += 1
+        args = ["link", "add", name]
+        args += ["index", index.strip()] if index else []
+        args += ["type", "veth", "peer", "name", "ve%d" % self.serial]
+        if ip(pid, *args) is not None:
+            self.strangers[(pid, name)] = self.show(pid, name)
+
+    def send_away(self, _):
+        if self.strangers:
+            pid, name = random.choice(list(self.strangers))
+            self.check_stranger(pid, name)
+            ip(pid, "link", "del", name, check=True)
+            del self.strangers[(pid, name)]
+
+    def restart(self, _):
+        print("restart", flush=True)
+        if not sys.stdin.readline():
+            raise RuntimeError("the switch did not come back")
+
+    def check_stranger(self, pid, name):
+        now = self.show(pid, name)
+        if now != self.strangers[(pid, name)]:
+            raise RuntimeError("a stranger was changed: %s, now %s"
+                               % (self.strangers[(pid, name)], now))
+
+    def happen(self):
+        acts = [self.move] * 6 + [self.rename] * 4 + [self.change] * 4 \
+            + [self.configure] * 3 + [self.mod_port] * 2 + [self.delete] * 2 \
+            + [self.stranger] * 2 + [self.send_away] * 2 + [self.replace] \
+            + [self.restart]
+        act = random.choice(acts)
+        port = "tt%d" % random.randrange(self.args.ports)
+        self.counts[act.__name__] = self.counts.get(act.__name__, 0) + 1
+        act(port)
+
+    def settle(self):
+        """Waits for each port to be well, and says where its device is."""
+        for pid, name in list(self.strangers):
+            self.check_stranger(pid, name)
+            ip(pid, "link", "del", name, check=True)
+        for port in ["tt%d" % i for i in range(self.args.ports)]:
+            run("ovs-vsctl", "set", "Interface", port,
+                "ingress_policing_rate=0")
+            deadline = time.monotonic() + 30
+            while not self.is_well(port):
+                if time.monotonic() > deadline:
+                    raise RuntimeError("%s is dead: %s; its device is at %s"
+                                       % (port, self.state(port),
+                                          self.where(port)))
+                time.sleep(.1)      # Between two looks, not in place of one.
+            place = self.where(port)
+            ip(place[0], "link", "set", place[1], "down", check=True)
+            if place[0] != self.args.switch:
+                ip(place[0], "link", "set", place[1], "netns",
+                   str(self.args.switch), "name", port, check=True)
+            elif place[1] != port:
+                ip(place[0], "link", "set", place[1], "name", port,
+                   check=True)
+
+    def state(self, port):
+        return run("ovs-vsctl", "get", "Interface", port, "error", "status",
+                   "mac_in_use", "mtu", check=False)
+
+    def is_well(self, port):
+        state = self.state(port)
+        place = self.where(port)
+        if not state or not place or state.splitlines()[0] != "[]":
+            return False
+        link = self.show(*place)
+        there = netns(place[0]) if place[0] != self.args.switch else None
+        return (("ifname=%s," % place[1] in state) == (place[1] != port)
+                and (there is None) == ("netns=" not in state)
+                and (there is None or there in state)
+                and link is not None
+                and "mtu %s " % state.splitlines()[3] in link)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--ports", type=int, required=True)
+    parser.add_argument("--switch", type=int, required=True)
+    parser.add_argument("containers", type=int, nargs="+")
+    args = parser.parse_args()
+
+    random.seed(args.seed)
+    soak = Soak(args)
+    end = time.monotonic() + args.seconds
+    while time.monotonic() < end:
+        soak.happen()
+    soak.settle()
+    print("done", flush=True)
+    print("seed %d: %s" % (args.seed, soak.counts), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
