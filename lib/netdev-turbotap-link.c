@@ -331,7 +331,9 @@ netdev_turbotap_wait(const struct netdev_class *class OVS_UNUSED)
                 /* Of the end of a namespace there is no event.  But a queue
                  * that receives nothing wakes up when its device is
                  * deleted. */
-                poll_fd_wait(turbotap_dev_txq_fd(tt->dev, 0), POLLIN);
+                poll_fd_wait(turbotap_dev_n_txq(tt->dev)
+                             ? turbotap_dev_txq_fd(tt->dev, 0)
+                             : identity(tt), POLLIN);
             }
             if (tt->gone && tt->rxqs) {
                 poll_timer_wait_until(tt->remake_at);
