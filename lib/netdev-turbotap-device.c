@@ -356,8 +356,10 @@ netdev_turbotap_replace_device(struct netdev_turbotap *tt)
 void
 netdev_turbotap_close_device(struct netdev_turbotap *tt, bool keep)
 {
-    turbotap_dev_close(tt->new_dev);
-    tt->new_dev = NULL;
+    if (tt->new_dev) {
+        end_device(tt->new_dev, tt_name(tt), tt->owned);
+        tt->new_dev = NULL;
+    }
     if (!tt->dev) {
         return;
     }
@@ -369,11 +371,13 @@ netdev_turbotap_close_device(struct netdev_turbotap *tt, bool keep)
         ovs_mutex_lock(&orphans_mutex);
         shash_add(&orphans, tt_name(tt), orphan);
         ovs_mutex_unlock(&orphans_mutex);
+    } else if (tt->gone || turbotap_dev_is_created(tt->dev)) {
+        end_device(tt->dev, tt_name(tt), tt->owned && !tt->gone);
     } else {
-        /* A device of an earlier run of the switch stays if it could not even
-         * be configured, since it has the host's addresses. */
-        end_device(tt->dev, tt_name(tt),
-                   tt->owned && turbotap_dev_is_created(tt->dev));
+        /* A device of an earlier run of the switch stays, with the keeper,
+         * too, if it could not even be configured, since it has the host's
+         * addresses. */
+        turbotap_dev_close(tt->dev);
     }
     tt->dev = NULL;
 }
