@@ -183,8 +183,7 @@ open_elsewhere(const struct netdev_turbotap *tt, const char *alias,
     if (netns_fd < 0) {
         error = EACCES;
     } else {
-        error = turbotap_dev_open_at(netns_fd, place.name, tt->vnet_hdr,
-                                     devp);
+        error = turbotap_dev_open_at(netns_fd, place.name, true, devp);
         close(netns_fd);
     }
     if (error) {
@@ -223,7 +222,7 @@ open_by_name(const struct netdev_turbotap *tt, struct turbotap_dev **devp,
                       alias + strlen(ALIAS_PREFIX));
         return EBUSY;
     }
-    error = turbotap_dev_open(tt_name(tt), tt->vnet_hdr, devp);
+    error = turbotap_dev_open(tt_name(tt), true, devp);
     if (error) {
         format_open_error(tt, error, problem);
         return error;
@@ -249,16 +248,13 @@ get_device(struct netdev_turbotap *tt, struct turbotap_dev **devp,
 
     if (take_orphan(tt, devp, ownedp)) {
         how = "kept";
-        error = 0;
     } else {
-        error = netdev_turbotap_get_kept(tt_name(tt), tt->vnet_hdr, devp,
-                                         ownedp);
+        error = netdev_turbotap_get_kept(tt_name(tt), true, devp, ownedp);
         if (error == EINVAL) {
-            /* userspace-tso-enable was changed, which a device keeps for as
-             * long as anybody has a descriptor of it. */
-            VLOG_INFO("%s: opening the device anew, for frames with%s a "
-                      "virtio-net header", tt_name(tt),
-                      tt->vnet_hdr ? "" : "out");
+            /* An older turbotap opened it, and a device keeps that for as long
+             * as anybody has a descriptor of it. */
+            VLOG_INFO("%s: opening the device anew, for frames with a "
+                      "virtio-net header", tt_name(tt));
             netdev_turbotap_forget(tt_name(tt));
         }
         how = "found";
@@ -271,8 +267,8 @@ get_device(struct netdev_turbotap *tt, struct turbotap_dev **devp,
             get_own_alias(tt_name(tt), alias);
             mark = alias;
         }
-        error = netdev_turbotap_offload_open(tt, *devp);
     }
+    error = netdev_turbotap_offload_open(tt, *devp);
     if (!error) {
         error = netdev_turbotap_adopt_link(*devp, mark, place, info);
     }

@@ -74,18 +74,6 @@ identity(const struct netdev_turbotap *tt)
     return turbotap_dev_rxq_fd(tt->dev, 0);
 }
 
-/* Returns the octets that the largest frame of 'tt' may have with an MTU of
- * 'mtu', two VLAN tags included, and one more, by which the I/O classes tell a
- * frame that was cut. */
-uint32_t
-netdev_turbotap_mtu_to_buf_size(const struct netdev_turbotap *tt,
-                                unsigned int mtu)
-{
-    return (tt->vnet_hdr
-            ? NETDEV_TURBOTAP_MAX_BUF
-            : ETH_HEADER_LEN + 2 * VLAN_HEADER_LEN + mtu + 1);
-}
-
 /* Takes note that the device of 'tt' is at 'place'. */
 static void
 set_place(struct netdev_turbotap *tt, const struct turbotap_place *place)
@@ -123,10 +111,6 @@ set_link(struct netdev_turbotap *tt, const struct turbotap_link_info *info)
     tt->carrier_resets += MAX(flaps, tt->link.carrier != info->carrier);
     tt->link = *info;
     atomic_store_relaxed(&tt->mtu, info->mtu);
-    if (tt->rxqs
-        && netdev_turbotap_mtu_to_buf_size(tt, info->mtu) > tt->buf_size) {
-        netdev_request_reconfigure(&tt->linux_.up);
-    }
 }
 
 /* The device of 'tt' was deleted. */

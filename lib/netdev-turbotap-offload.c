@@ -3,13 +3,15 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* Checksum and segmentation offload of a turbotap netdev: what the virtio-net
- * header of a frame says, as the offload flags of a dp_packet, and back.  Must
- * not know how frames are moved.
+/* Checksum and segmentation offload of a turbotap netdev: what is agreed with
+ * the host, and what the virtio-net header of a frame says, as the offload
+ * flags of a dp_packet, and back.  Must not know how frames are moved.
  *
- * Open vSwitch 3.1 has one switch for all this, userspace-tso-enable.  Without
- * it no netdev may be sent a packet whose checksum is not complete, so the
- * host is told to complete it, and frames come without a header. */
+ * The host leaves checksums and segmentation to us, whatever the switch and
+ * its other ports can do.  Open vSwitch 3.1 has one switch for what it takes,
+ * userspace-tso-enable.  Without it no netdev may be sent a packet that is not
+ * complete: then frames are cut, and checksums completed, here.  With it only
+ * what there is no flag for is. */
 
 #include <config.h>
 
@@ -18,10 +20,12 @@
 #include <errno.h>
 #include <linux/if_tun.h>
 #include <netinet/in.h>
+#include <string.h>
 
 #include "coverage.h"
 #include "crc32c.h"
 #include "dp-packet.h"
+#include "openvswitch/dynamic-string.h"
 #include "openvswitch/vlog.h"
 #include "packets.h"
 #include "smap.h"
@@ -31,154 +35,129 @@ VLOG_DEFINE_THIS_MODULE(netdev_turbotap_offload);
 
 COVERAGE_DEFINE(turbotap_rx_tso);
 COVERAGE_DEFINE(turbotap_tx_tso);
-COVERAGE_DEFINE(turbotap_rx_malformed);
 COVERAGE_DEFINE(turbotap_rx_csum_completed);
 COVERAGE_DEFINE(turbotap_tx_copy);
 
-/* What the switch takes from the host.  Not UDP segments (TUN_F_USO4 and 6),
- * which Open vSwitch 3.1 has no flag for. */
-#define OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
-#define OFFLOADS_STRING "csum tso4 tso6 tso_ecn"
+/* What the switch takes from the host, the second where the kernel has it,
+ * since Linux 6.2. */
+#define TSO_OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
+#define USO_OFFLOADS (0x20 | 0x40)      /* TUN_F_USO4 and 6. */
 
-/* Copying a frame of up to so many octets is cheaper than going through the
- * switch with a packet that has room for the largest. */
-#define MAX_COPY 2048
-
-void
-netdev_turbotap_offload_construct(struct netdev_turbotap *tt)
-{
-    tt->vnet_hdr = userspace_tso_enabled();
-    /* netdev-linux has set 'ol_flags' accordingly. */
-}
-
-/* Tells the host what the switch takes, on 'dev', just opened for 'tt', which
- * may still have other settings from an earlier run.  Returns 0 or a
- * positive errno value. */
+/* Agrees with the host on what it leaves to the switch, on 'dev' of 'tt',
+ * which may still have other settings from before.  Returns 0 or a positive
+ * errno value. */
 int
-netdev_turbotap_offload_open(const struct netdev_turbotap *tt,
+netdev_turbotap_offload_open(struct netdev_turbotap *tt,
                              struct turbotap_dev *dev)
 {
-    int error = 0;
+    int error = turbotap_dev_set_vnet_hdr_size(dev, TURBOTAP_VNET_HDR_LEN);
 
-    if (tt->vnet_hdr) {
-        error = turbotap_dev_set_vnet_hdr_size(dev, TURBOTAP_VNET_HDR_LEN);
+    if (error) {
+        return error;
+    } else if (!tt->requested_offload) {
+        error = turbotap_dev_set_offload(dev, 0);
+        tt->uso = false;
+    } else {
+        error = turbotap_dev_set_offload(dev, TSO_OFFLOADS | USO_OFFLOADS);
+        tt->uso = !error;
+        if (error == EINVAL) {
+            error = turbotap_dev_set_offload(dev, TSO_OFFLOADS);
+        }
     }
-    return (error
-            ? error
-            : turbotap_dev_set_offload(dev, tt->vnet_hdr ? OFFLOADS : 0));
+    if (!error) {
+        tt->offload = tt->requested_offload;
+        /* A kernel that cuts UDP for us takes it merged, too. */
+        atomic_store_relaxed(&tt->gro_kinds,
+                             (tt->offload ? TURBOTAP_GRO_TCP : 0)
+                             | (tt->uso ? TURBOTAP_GRO_UDP : 0));
+    }
+    return error;
 }
 
 void
 netdev_turbotap_offload_get_status(const struct netdev_turbotap *tt,
                                    struct smap *smap)
 {
-    smap_add(smap, "offloads", tt->vnet_hdr ? OFFLOADS_STRING : "none");
+    unsigned int kinds;
+
+    atomic_read_relaxed(&CONST_CAST(struct netdev_turbotap *, tt)->gro_kinds,
+                        &kinds);
+    smap_add_format(smap, "offloads", "%s%s%s%s",
+                    tt->offload ? "csum tso4 tso6 tso_ecn" : "none",
+                    tt->uso ? " uso4 uso6" : "",
+                    kinds & TURBOTAP_GRO_TCP ? " gro" : "",
+                    kinds & TURBOTAP_GRO_UDP ? " udp_gro" : "");
 }
 
 /* Receiving. */
 
-/* Returns the offload flags that stand for '*rx'. */
-static uint64_t
-rx_to_ol_flags(const struct turbotap_vnet_rx *rx)
+/* Returns true if Open vSwitch has flags for what is left to be done to the
+ * frame of which the host said '*rx', and finds the headers it is about. */
+static bool
+has_flags(const struct turbotap_vnet_rx *rx)
+{
+    return (userspace_tso_enabled() && rx->at.proto && !rx->at.routing
+            && rx->at.n_vlans <= 1);
+}
+
+/* Returns true if the switch takes the frame whole of which the host said
+ * '*rx', with a 'seg_size'. */
+bool
+netdev_turbotap_offload_is_whole(const struct turbotap_vnet_rx *rx)
+{
+    return has_flags(rx) && rx->csum_partial && rx->at.proto == IPPROTO_TCP;
+}
+
+/* Does to the 'size' octets at 'frame', of which the host said '*rx', what the
+ * switch cannot be told to do later, and changes '*rx' accordingly. */
+void
+netdev_turbotap_offload_complete(uint8_t *frame, uint32_t size,
+                                 struct turbotap_vnet_rx *rx)
+{
+    if (!rx->csum_partial || has_flags(rx)) {
+        return;
+    }
+    COVERAGE_INC(turbotap_rx_csum_completed);
+    if (rx->at.proto == IPPROTO_SCTP) {
+        ovs_be32 *csum = (ovs_be32 *) (frame + rx->csum_start
+                                       + rx->csum_offset);
+
+        memset(csum, 0, sizeof *csum);
+        put_unaligned_be32(csum, crc32c(frame + rx->csum_start,
+                                        rx->at.end - rx->csum_start));
+    } else {
+        turbotap_vnet_complete(frame, size, rx);
+    }
+    rx->csum_partial = false;
+    rx->csum_good = rx->at.proto != 0;
+}
+
+/* Gives 'packet' the flag of one whose transport checksum is right. */
+void
+netdev_turbotap_offload_set_good(struct dp_packet *packet)
+{
+    *dp_packet_ol_flags_ptr(packet) |= DP_PACKET_OL_RX_L4_CKSUM_GOOD;
+}
+
+/* Gives 'packet' the flags that stand for '*rx'. */
+void
+netdev_turbotap_offload_set_flags(struct dp_packet *packet,
+                                  const struct turbotap_vnet_rx *rx)
 {
     uint64_t flags = rx->csum_good ? DP_PACKET_OL_RX_L4_CKSUM_GOOD : 0;
 
-    if (rx->proto) {
-        flags |= rx->ipv6 ? DP_PACKET_OL_TX_IPV6 : DP_PACKET_OL_TX_IPV4;
-        flags |= (rx->proto == IPPROTO_TCP ? DP_PACKET_OL_TX_TCP_CKSUM
-                  : rx->proto == IPPROTO_UDP ? DP_PACKET_OL_TX_UDP_CKSUM
+    if (rx->csum_partial) {
+        flags |= rx->at.ipv6 ? DP_PACKET_OL_TX_IPV6 : DP_PACKET_OL_TX_IPV4;
+        flags |= (rx->at.proto == IPPROTO_TCP ? DP_PACKET_OL_TX_TCP_CKSUM
+                  : rx->at.proto == IPPROTO_UDP ? DP_PACKET_OL_TX_UDP_CKSUM
                   : DP_PACKET_OL_TX_SCTP_CKSUM);
     }
     if (rx->seg_size) {
         COVERAGE_INC(turbotap_rx_tso);
         flags |= DP_PACKET_OL_TX_TCP_SEG;
     }
-    return flags;
-}
-
-/* Stores in '*flags' the offload flags of the frame in 'buf', and in
- * '*seg_size' the payload of the segments it is to be cut into, in octets, or
- * 0.  Returns 0, or EINVAL if its header is malformed. */
-static int
-parse_header(const struct turbotap_buf *buf, uint64_t *flags,
-             uint16_t *seg_size)
-{
-    uint8_t *frame = (uint8_t *) buf->data + TURBOTAP_VNET_HDR_LEN;
-    uint32_t size = buf->size - TURBOTAP_VNET_HDR_LEN;
-    struct turbotap_vnet_rx rx;
-
-    *flags = 0;
-    *seg_size = 0;
-    if (turbotap_vnet_is_plain(buf->data)) {
-        return 0;
-    }
-    if (turbotap_vnet_parse(buf->data, frame, size, &rx)) {
-        return EINVAL;
-    }
-    if (rx.csum_partial && !rx.proto) {
-        /* Open vSwitch has no flag for this one. */
-        COVERAGE_INC(turbotap_rx_csum_completed);
-        turbotap_vnet_complete(frame, size, &rx);
-    }
-    *flags = rx_to_ol_flags(&rx);
-    *seg_size = rx.seg_size;
-    return 0;
-}
-
-/* Adds to 'batch' the 'n' frames in 'bufs', at most NETDEV_MAX_BURST, that
- * 'queue' received with a virtio-net header.  Malformed ones are dropped.  The
- * buffers of small frames go back to 'queue'; they have room for 'buf_size'
- * octets of data. */
-void
-netdev_turbotap_offload_receive(struct turbotap_queue *queue,
-                                struct turbotap_buf *bufs, unsigned int n,
-                                uint32_t buf_size,
-                                struct dp_packet_batch *batch)
-{
-    struct dp_packet *copies[NETDEV_MAX_BURST];
-    struct turbotap_buf back[NETDEV_MAX_BURST];
-    unsigned int n_copies = 0;
-    unsigned int n_back = 0;
-
-    for (unsigned int i = 0; i < n; i++) {
-        n_copies += bufs[i].size <= MAX_COPY;
-    }
-    netdev_turbotap_new_packets(copies, n_copies, MAX_COPY);
-
-    for (unsigned int i = 0; i < n; i++) {
-        uint32_t size = bufs[i].size - TURBOTAP_VNET_HDR_LEN;
-        struct dp_packet *packet = bufs[i].cookie;
-        bool malformed, copy;
-        uint16_t seg_size;
-        uint64_t flags;
-
-        malformed = parse_header(&bufs[i], &flags, &seg_size);
-        copy = bufs[i].size <= MAX_COPY;
-        if (malformed || copy) {
-            back[n_back] = bufs[i];
-            back[n_back++].size = TURBOTAP_VNET_HDR_LEN + buf_size;
-        }
-        if (OVS_UNLIKELY(malformed)) {
-            COVERAGE_INC(turbotap_rx_malformed);
-            turbotap_queue_drop_received(queue, bufs[i].size,
-                                         TURBOTAP_DROP_MALFORMED);
-            continue;
-        }
-        if (copy) {
-            packet = copies[--n_copies];
-            memcpy(dp_packet_data(packet),
-                   dp_packet_data(bufs[i].cookie), size);
-        }
-        dp_packet_set_size(packet, size);
-        *dp_packet_ol_flags_ptr(packet) |= flags;
-        dp_packet_set_tso_segsz(packet, seg_size);
-        dp_packet_batch_add(batch, packet);
-    }
-
-    while (n_copies) {
-        dp_packet_delete(copies[--n_copies]);
-    }
-    turbotap_queue_fill(queue, back, n_back);
+    *dp_packet_ol_flags_ptr(packet) |= flags;
+    dp_packet_set_tso_segsz(packet, rx->seg_size);
 }
 
 /* Sending. */
@@ -228,8 +207,8 @@ write_header(void *hdr, struct dp_packet *packet, unsigned int mtu)
                                dp_packet_size(packet), &tx);
 }
 
-/* Returns a copy of 'packet', which is deleted, with room for a virtio-net
- * header before the data.
+/* Returns a copy of 'packet', which is deleted and no larger than the largest
+ * frame, with room for a virtio-net header before the data.
  *
  * Not dp_packet_prealloc_headroom(), which with a packet of nearly 64 kB
  * takes the overflow of its 'allocated' for tailroom. */
@@ -240,9 +219,7 @@ make_headroom(struct dp_packet *packet)
     struct dp_packet *copy;
 
     COVERAGE_INC(turbotap_tx_copy);
-    netdev_turbotap_new_packets(&copy, 1,
-                                size <= MAX_COPY ? MAX_COPY
-                                : MAX(size, NETDEV_TURBOTAP_MAX_BUF));
+    netdev_turbotap_new_packets(&copy, 1, size);
     memcpy(dp_packet_data(copy), dp_packet_data(packet), size);
     dp_packet_set_size(copy, size);
     copy->l2_pad_size = packet->l2_pad_size;
@@ -262,9 +239,13 @@ netdev_turbotap_offload_prepare(struct dp_packet **packetp, unsigned int mtu,
                                 struct turbotap_buf *buf)
 {
     if (OVS_UNLIKELY(dp_packet_headroom(*packetp) < TURBOTAP_VNET_HDR_LEN)) {
+        if (dp_packet_size(*packetp) > TURBOTAP_FRAME_MAX) {
+            return EINVAL;
+        }
         *packetp = make_headroom(*packetp);
     }
     buf->data = (char *) dp_packet_data(*packetp) - TURBOTAP_VNET_HDR_LEN;
     buf->size = dp_packet_size(*packetp) + TURBOTAP_VNET_HDR_LEN;
+    buf->n_iov = 0;
     return write_header(buf->data, *packetp, mtu);
 }

@@ -3,9 +3,9 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* The packets that turbotap netdevs receive into.  A thread keeps those that
- * it has sent for the next that it receives: between two turbotap ports none
- * is allocated or freed.  Must not know queues. */
+/* The packets of turbotap netdevs.  A thread keeps those that it has sent for
+ * the next that it receives: between two turbotap ports none is allocated or
+ * freed.  Must not know queues. */
 
 #include <config.h>
 
@@ -17,48 +17,39 @@
 #include "dp-packet.h"
 #include "ovs-thread.h"
 
-/* The most packets of one size that a thread keeps: as many as a full receive
- * queue of io_uring holds, but of no more octets than this, or, of the large
- * ones, which take more at once, no more than a receive queue holds. */
+/* The room for data in packets of each size that is kept, in octets: what an
+ * MTU of 1500 and one of 9000 need, and the largest frame there is. */
+static const uint32_t sizes[] = { 2048, 9216, NETDEV_TURBOTAP_MAX_BUF };
+enum { LARGE = ARRAY_SIZE(sizes) - 1 };
+
+/* The most packets of one size that a thread keeps, and the most octets, but
+ * for the large ones, of which it keeps no more than a receive queue holds. */
 #define MAX_PACKETS 512
 #define MAX_OCTETS (1024 * 1024)
-#define MAX_LARGE NETDEV_TURBOTAP_N_LARGE
 
-/* Unused packets of one thread, all of the same size. */
-struct packet_pool {
-    size_t allocated;           /* Size of each, with headroom, in octets, 0 if
-                                 * none was needed yet. */
-    unsigned int max;           /* At most MAX_PACKETS. */
-    unsigned int n;
-    struct dp_packet *packets[MAX_PACKETS];
-};
-
-/* Large packets are those whose size does not fit into what Open vSwitch
- * before 3.3 has for it, 16 bits.  They say that it is UINT16_MAX, less than
- * it is. */
+/* Unused packets of one thread, by size. */
 struct packet_cache {
-    struct packet_pool normal;
-    struct packet_pool large;
+    struct packet_pool {
+        unsigned int n;
+        struct dp_packet *packets[MAX_PACKETS];
+    } pools[ARRAY_SIZE(sizes)];
 };
 
 /* Of a 'struct packet_cache'. */
 static ovsthread_key_t cache_key;
 
 static void
-flush_pool(struct packet_pool *pool)
-{
-    while (pool->n) {
-        dp_packet_delete(pool->packets[--pool->n]);
-    }
-}
-
-static void
 delete_cache(void *cache_)
 {
     struct packet_cache *cache = cache_;
 
-    flush_pool(&cache->normal);
-    flush_pool(&cache->large);
+    for (int i = 0; i < ARRAY_SIZE(sizes); i++) {
+        struct packet_pool *pool = &cache->pools[i];
+
+        while (pool->n) {
+            dp_packet_delete(pool->packets[--pool->n]);
+        }
+    }
     free(cache);
 }
 
@@ -81,39 +72,51 @@ get_cache(void)
     return cache;
 }
 
-/* Stores 'n' empty packets with room for 'buf_size' octets of data in
- * 'packets'. */
+/* Returns the size in octets that a packet of size 'i' is allocated with. */
+static size_t
+allocated(int i)
+{
+    return NETDEV_TURBOTAP_HEADROOM + sizes[i];
+}
+
+static unsigned int
+max_packets(int i)
+{
+    return (i == LARGE ? NETDEV_TURBOTAP_N_BUFS
+            : MIN(MAX_PACKETS, MAX_OCTETS / allocated(i)));
+}
+
+/* Stores 'n' empty packets with room for 'size' octets of data, at most
+ * NETDEV_TURBOTAP_MAX_BUF, in 'packets'. */
 void
 netdev_turbotap_new_packets(struct dp_packet **packets, unsigned int n,
-                            uint32_t buf_size)
+                            uint32_t size)
 {
-    size_t allocated = NETDEV_TURBOTAP_HEADROOM + buf_size;
-    bool large = allocated > UINT16_MAX;
-    struct packet_cache *cache = get_cache();
-    struct packet_pool *pool = large ? &cache->large : &cache->normal;
+    struct packet_pool *pool;
+    int i = 0;
 
-    if (OVS_UNLIKELY(pool->allocated != allocated)) {
-        flush_pool(pool);
-        pool->allocated = allocated;
-        pool->max = (large ? MAX_LARGE
-                     : MIN(MAX_PACKETS, MAX_OCTETS / allocated));
+    while (size > sizes[i]) {
+        i++;
     }
-    for (unsigned int i = 0; i < n; i++) {
+    pool = &get_cache()->pools[i];
+    while (n) {
         struct dp_packet *packet;
         char *base;
 
-        if (pool->n) {
+        if (OVS_LIKELY(pool->n)) {
             packet = pool->packets[--pool->n];
             base = dp_packet_base(packet);
         } else {
             packet = xmalloc(sizeof *packet);
-            base = xmalloc(allocated);
+            base = xmalloc(allocated(i));
         }
-        /* Not dp_packet_reserve(), which takes the size of a large packet for
-         * the truth, and may reallocate it to be a small one. */
-        dp_packet_use(packet, base, MIN(allocated, UINT16_MAX));
+        /* Open vSwitch before 3.3 has 16 bits for the size.  Large packets
+         * say that it is UINT16_MAX, less than it is.  Not
+         * dp_packet_reserve(), which takes that for the truth, and may
+         * reallocate them to be small ones. */
+        dp_packet_use(packet, base, MIN(allocated(i), UINT16_MAX));
         dp_packet_set_data(packet, base + NETDEV_TURBOTAP_HEADROOM);
-        packets[i] = packet;
+        packets[--n] = packet;
     }
 }
 
@@ -122,15 +125,19 @@ netdev_turbotap_new_packets(struct dp_packet **packets, unsigned int n,
 static struct packet_pool *
 find_pool(struct packet_cache *cache, const struct dp_packet *packet)
 {
+    size_t size = dp_packet_get_allocated(packet);
+
     if (packet->source != DPBUF_MALLOC) {
         return NULL;
-    } else if (dp_packet_get_allocated(packet) == cache->normal.allocated) {
-        return cache->normal.n < cache->normal.max ? &cache->normal : NULL;
-    } else if (cache->large.n < cache->large.max
-               && dp_packet_get_allocated(packet) == UINT16_MAX
-               && malloc_usable_size(dp_packet_base(packet))
-                  >= cache->large.allocated) {
-        return &cache->large;
+    }
+    for (int i = 0; i < ARRAY_SIZE(sizes); i++) {
+        if (i == LARGE
+            ? (size == UINT16_MAX
+               && malloc_usable_size(dp_packet_base(packet)) >= allocated(i))
+            : size == allocated(i)) {
+            return (cache->pools[i].n < max_packets(i)
+                    ? &cache->pools[i] : NULL);
+        }
     }
     return NULL;
 }
@@ -146,7 +153,7 @@ netdev_turbotap_delete_batch(struct dp_packet_batch *batch)
     DP_PACKET_BATCH_FOR_EACH (i, packet, batch) {
         struct packet_pool *pool = find_pool(cache, packet);
 
-        if (pool) {
+        if (OVS_LIKELY(pool)) {
             pool->packets[pool->n++] = packet;
         } else {
             dp_packet_delete(packet);

@@ -6,7 +6,9 @@
 /* What the files netdev-turbotap*.c share, and nobody else includes.
  *
  *     netdev-turbotap.c          configuration and lifecycle, the classes
- *     netdev-turbotap-queue.c    queues, receiving and sending
+ *     netdev-turbotap-queue.c    queues: opened, changed, closed
+ *     netdev-turbotap-receive.c  receiving: the fast path in
+ *     netdev-turbotap-send.c     sending: the fast path out
  *     netdev-turbotap-packet.c   the packets received into
  *     netdev-turbotap-offload.c  checksum and segmentation offload
  *     netdev-turbotap-device.c   the device: found, made, kept, made again
@@ -30,11 +32,28 @@
 #include "openvswitch/thread.h"
 #include "sset.h"
 #include "turbotap-dev.h"
+#include "turbotap-gro.h"
+#include "turbotap-gso.h"
 #include "turbotap-link.h"
 #include "turbotap-place.h"
 #include "turbotap-queue.h"
 #include "turbotap-vnet.h"
 #include "util.h"
+
+/* A receive queue, of the thread that polls it. */
+struct netdev_turbotap_rxq {
+    struct turbotap_queue *queue;
+
+    /* Frames that were received, from 'next_buf' on not looked at yet.  The
+     * cookie of each is the dp_packet whose buffer it is in, NULL if that has
+     * been passed on. */
+    unsigned int n_bufs;
+    unsigned int next_buf;
+    struct turbotap_buf bufs[NETDEV_MAX_BURST];
+
+    bool cutting;               /* The next one is being cut: */
+    struct turbotap_gso gso;
+};
 
 /* A transmit queue.  Padded, since each belongs to another thread. */
 struct netdev_turbotap_txq {
@@ -59,13 +78,12 @@ enum netdev_turbotap_problem {
 /* A netdev of class "turbotap" or "turbotap-nonpmd".  It is a netdev_linux,
  * too, to inherit what works by the name of a local link.
  *
- * All is protected by 'linux_.mutex', but for 'rxqs', 'txqs' and 'buf_size':
- * these change only in reconfigure(), while no thread receives from or sends
- * to this netdev. */
+ * All is protected by 'linux_.mutex', but for 'rxqs' and 'txqs': these change
+ * only in reconfigure(), while no thread receives from or sends to this
+ * netdev. */
 struct netdev_turbotap {
     struct netdev_linux linux_;         /* Must be first. */
 
-    bool vnet_hdr;              /* Frames have a virtio-net header.  Const. */
     struct turbotap_dev *dev;   /* NULL until the first good configuration. */
     struct turbotap_dev *new_dev;       /* To take its place. */
     bool owned;                 /* Delete the device in the end? */
@@ -91,14 +109,16 @@ struct netdev_turbotap {
     unsigned int requested_n_txq;
     const struct turbotap_io_class *requested_io;   /* NULL: the best. */
     unsigned int requested_mtu; /* 0: leave it as it is. */
+    bool requested_offload;     /* Leave checksums and segmentation to us? */
 
     /* Configuration in force ('up.n_rxq' and 'up.n_txq' count the queues). */
     const struct turbotap_io_class *io;
     const struct turbotap_io_class *best_io;    /* NULL: not asked for yet. */
     char io_reason[2 * TURBOTAP_REASON_LEN];    /* Why not a better one. */
-    uint32_t buf_size;          /* Of each receive buffer, in octets. */
-    unsigned int n_rxq_bufs;    /* Of each receive queue. */
-    struct turbotap_queue **rxqs;
+    bool offload;               /* What was requested, as the host has it. */
+    bool uso;                   /* UDP segmentation, too. */
+    atomic_uint gro_kinds;      /* What is merged, TURBOTAP_GRO_*. */
+    struct netdev_turbotap_rxq **rxqs;
     struct netdev_turbotap_txq *txqs;
 
     /* What the user should know, NULL if nothing. */
@@ -124,17 +144,22 @@ tt_name(const struct netdev_turbotap *tt)
 }
 
 /* Each fills in the functions of 'class' that its file implements. */
-void netdev_turbotap_queue_init_class(struct netdev_class *class);
+void netdev_turbotap_receive_init_class(struct netdev_class *class);
+void netdev_turbotap_send_init_class(struct netdev_class *class);
 void netdev_turbotap_link_init_class(struct netdev_class *class);
 void netdev_turbotap_inherit_init_class(struct netdev_class *class);
 void netdev_turbotap_stats_init_class(struct netdev_class *class);
 
 /* netdev-turbotap-queue.c. */
 int netdev_turbotap_set_queues(struct netdev_turbotap *,
-                               const struct turbotap_io_class *,
-                               uint32_t buf_size);
+                               const struct turbotap_io_class *);
 void netdev_turbotap_trim_rxqs(struct netdev_turbotap *, unsigned int n);
 void netdev_turbotap_trim_txqs(struct netdev_turbotap *, unsigned int n);
+
+/* netdev-turbotap-receive.c. */
+void netdev_turbotap_fill_rxq(struct netdev_turbotap_rxq *);
+void netdev_turbotap_drop_received(struct netdev_turbotap_rxq *,
+                                   uint64_t *n, uint64_t *bytes);
 
 /* netdev-turbotap-packet.c. */
 
@@ -144,27 +169,27 @@ void netdev_turbotap_trim_txqs(struct netdev_turbotap *, unsigned int n);
 
 /* Room for data of a packet that can take the largest frame there is, in
  * octets, with the one by which the I/O classes tell a frame that was cut. */
-#define NETDEV_TURBOTAP_MAX_BUF (TURBOTAP_VNET_MAX_FRAME + 1)
+#define NETDEV_TURBOTAP_MAX_BUF (TURBOTAP_FRAME_MAX + 1)
 
-/* How many packets that can take the largest frames a receive queue has, and
- * a thread keeps at most. */
-#define NETDEV_TURBOTAP_N_LARGE 64
+/* How many of those a receive queue has, and a thread keeps at most. */
+#define NETDEV_TURBOTAP_N_BUFS NETDEV_MAX_BURST
 
 void netdev_turbotap_packet_init(void);
 void netdev_turbotap_new_packets(struct dp_packet **, unsigned int n,
-                                 uint32_t buf_size);
+                                 uint32_t size);
 void netdev_turbotap_delete_batch(struct dp_packet_batch *);
 
 /* netdev-turbotap-offload.c. */
-void netdev_turbotap_offload_construct(struct netdev_turbotap *);
-int netdev_turbotap_offload_open(const struct netdev_turbotap *,
+int netdev_turbotap_offload_open(struct netdev_turbotap *,
                                  struct turbotap_dev *);
 void netdev_turbotap_offload_get_status(const struct netdev_turbotap *,
                                         struct smap *);
-void netdev_turbotap_offload_receive(struct turbotap_queue *,
-                                     struct turbotap_buf *, unsigned int n,
-                                     uint32_t buf_size,
-                                     struct dp_packet_batch *);
+bool netdev_turbotap_offload_is_whole(const struct turbotap_vnet_rx *);
+void netdev_turbotap_offload_complete(uint8_t *frame, uint32_t size,
+                                      struct turbotap_vnet_rx *);
+void netdev_turbotap_offload_set_good(struct dp_packet *);
+void netdev_turbotap_offload_set_flags(struct dp_packet *,
+                                       const struct turbotap_vnet_rx *);
 int netdev_turbotap_offload_prepare(struct dp_packet **, unsigned int mtu,
                                     struct turbotap_buf *);
 
@@ -203,8 +228,6 @@ void netdev_turbotap_unwatch_link(struct netdev_turbotap *);
 int netdev_turbotap_update_link(struct netdev_turbotap *);
 int netdev_turbotap_read_link_stats(struct netdev_turbotap *);
 void netdev_turbotap_apply_mtu(struct netdev_turbotap *);
-uint32_t netdev_turbotap_mtu_to_buf_size(const struct netdev_turbotap *,
-                                         unsigned int mtu);
 void netdev_turbotap_link_get_status(const struct netdev_turbotap *,
                                      struct smap *);
 

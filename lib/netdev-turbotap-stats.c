@@ -24,6 +24,8 @@ netdev_turbotap_add_queue_stats(struct turbotap_queue_stats *sum,
     turbotap_queue_get_stats(queue, &stats);
     sum->packets += stats.packets;
     sum->bytes += stats.bytes;
+    sum->gso_frames += stats.gso_frames;
+    sum->gso_packets += stats.gso_packets;
     sum->batches += stats.batches;
     sum->empty_polls += stats.empty_polls;
     sum->syscalls += stats.syscalls;
@@ -59,7 +61,7 @@ netdev_turbotap_get_stats(const struct netdev *netdev,
     rx = tt->closed_rx;
     tx = tt->closed_tx;
     for (int i = 0; i < netdev->n_rxq; i++) {
-        netdev_turbotap_add_queue_stats(&rx, tt->rxqs[i]);
+        netdev_turbotap_add_queue_stats(&rx, tt->rxqs[i]->queue);
     }
     for (int i = 0; i < netdev->n_txq; i++) {
         netdev_turbotap_add_queue_stats(&tx, tt->txqs[i].queue);
@@ -111,6 +113,10 @@ add_queue_counters(struct netdev_custom_stats *cs, int qid,
     turbotap_queue_get_stats(queue, &stats);
     add_counter(cs, direction, qid, "packets", "", stats.packets);
     add_counter(cs, direction, qid, "bytes", "", stats.bytes);
+    add_counter(cs, direction, qid, rx ? "gso_frames" : "gro_frames", "",
+                stats.gso_frames);
+    add_counter(cs, direction, qid, rx ? "gso_packets" : "gro_packets", "",
+                stats.gso_packets);
     add_counter(cs, direction, qid, "batches", "", stats.batches);
     add_counter(cs, direction, qid, "syscalls", "", stats.syscalls);
     if (rx) {
@@ -129,7 +135,7 @@ static int
 netdev_turbotap_get_custom_stats(const struct netdev *netdev,
                                  struct netdev_custom_stats *cs)
 {
-    enum { MAX_PER_QUEUE = 6 + TURBOTAP_N_DROPS };
+    enum { MAX_PER_QUEUE = 8 + TURBOTAP_N_DROPS };
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
 
     ovs_mutex_lock(&tt->linux_.mutex);
@@ -137,7 +143,7 @@ netdev_turbotap_get_custom_stats(const struct netdev *netdev,
     cs->counters = xcalloc((netdev->n_rxq + netdev->n_txq) * MAX_PER_QUEUE,
                            sizeof *cs->counters);
     for (int i = 0; i < netdev->n_rxq; i++) {
-        add_queue_counters(cs, i, tt->rxqs[i]);
+        add_queue_counters(cs, i, tt->rxqs[i]->queue);
     }
     for (int i = 0; i < netdev->n_txq; i++) {
         add_queue_counters(cs, i, tt->txqs[i].queue);
@@ -168,9 +174,6 @@ netdev_turbotap_get_status(const struct netdev *netdev, struct smap *smap)
     }
     smap_add_format(smap, "n_rxq", "%d", netdev->n_rxq);
     smap_add_format(smap, "n_txq", "%d", netdev->n_txq);
-    smap_add_format(smap, "rxq_memory", "%"PRIuSIZE,
-                    tt->n_rxq_bufs * (size_t) (NETDEV_TURBOTAP_HEADROOM
-                                               + tt->buf_size));
     netdev_turbotap_offload_get_status(tt, smap);
     netdev_turbotap_link_get_status(tt, smap);
     ovs_mutex_unlock(&tt->linux_.mutex);

@@ -25,7 +25,8 @@ VLOG_DEFINE_THIS_MODULE(netdev_turbotap);
 #define DEFAULT_N_RXQ 1
 #define MAX_N_RXQ 64
 BUILD_ASSERT_DECL(MAX_N_RXQ < TURBOTAP_MAX_FDS);
-#define IO_AUTO "auto"
+#define AUTO "auto"
+#define OFFLOAD_OFF "off"
 
 static struct netdev_class netdev_turbotap_class;
 static struct netdev_class netdev_turbotap_nonpmd_class;
@@ -67,13 +68,13 @@ netdev_turbotap_construct(struct netdev *netdev)
     }
     /* A tap device is always made here, never asked of the kernel datapath. */
     netnsid_set_local(&tt->linux_.netnsid);
-    netdev_turbotap_offload_construct(tt);
 
     /* No queue is used before the first reconfiguration. */
     netdev->n_rxq = 0;
     netdev->n_txq = 0;
     tt->requested_n_rxq = DEFAULT_N_RXQ;
     tt->requested_n_txq = 1;
+    tt->requested_offload = true;
     tt->gone = true;
     netdev_request_reconfigure(netdev);
 
@@ -111,63 +112,97 @@ netdev_turbotap_destruct(struct netdev *netdev)
 static void
 format_io_names(struct ds *s)
 {
-    ds_put_cstr(s, IO_AUTO);
+    ds_put_cstr(s, AUTO);
     for (size_t i = 0; turbotap_io_classes[i]; i++) {
         ds_put_format(s, turbotap_io_classes[i + 1] ? ", %s" : " or %s",
                       turbotap_io_classes[i]->name);
     }
 }
 
-/* Parses 'args' for 'tt' and stores the result in '*n_rxqp' and '*iop'.
- * Appends to 'problem' what is wrong with them, for the user.  Returns 0 if
- * the result can be used, otherwise a positive errno value. */
+/* What the options say. */
+struct config {
+    unsigned int n_rxq;
+    const struct turbotap_io_class *io; /* NULL: the best. */
+    bool offload;
+};
+
+/* Begins another part of 'problem', which is about 'tt'. */
+static void
+begin_problem(const struct netdev_turbotap *tt, struct ds *problem)
+{
+    ds_put_format(problem, "%s%s: ", problem->length ? "; " : "",
+                  tt_name(tt));
+}
+
+/* Parses 'value' of options:io for 'tt' and stores the class, NULL for the
+ * best, in '*iop'.  Returns 0 or a positive errno value, and then appends to
+ * 'problem' what is wrong. */
+static int
+parse_io(const struct netdev_turbotap *tt, const char *value,
+         const struct turbotap_io_class **iop, struct ds *problem)
+{
+    char reason[TURBOTAP_REASON_LEN];
+
+    if (!strcmp(value, AUTO)) {
+        return 0;
+    }
+    *iop = turbotap_io_lookup(value);
+    if (!*iop) {
+        begin_problem(tt, problem);
+        ds_put_format(problem, "options:io=%s is not valid: expected ", value);
+        format_io_names(problem);
+        return EINVAL;
+    } else if (*iop != tt->requested_io
+               && !(*iop)->probe(tt->dev ? turbotap_dev_rxq_fd(tt->dev, 0)
+                                         : -1,
+                                 reason, sizeof reason)) {
+        /* Asked once: what it takes for a moment, such as a descriptor, may be
+         * short at the next. */
+        begin_problem(tt, problem);
+        ds_put_format(problem, "options:io=%s cannot serve: %s", value,
+                      reason);
+        return EOPNOTSUPP;
+    }
+    return 0;
+}
+
+/* Parses 'args' for 'tt' and stores the result in '*config'.  Appends to
+ * 'problem' what is wrong with them, for the user.  Returns 0 if the result
+ * can be used, otherwise a positive errno value. */
 static int
 parse_config(const struct netdev_turbotap *tt, const struct smap *args,
-             unsigned int *n_rxqp, const struct turbotap_io_class **iop,
-             struct ds *problem)
+             struct config *config, struct ds *problem)
 {
     const struct smap_node *node;
     int error = 0;
 
-    *n_rxqp = DEFAULT_N_RXQ;
-    *iop = NULL;
+    *config = (struct config) { .n_rxq = DEFAULT_N_RXQ, .offload = true };
     SMAP_FOR_EACH (node, args) {
-        const char *sep = problem->length ? "; " : "";
-
         if (!strcmp(node->key, "n_rxq")) {
-            if (!str_to_uint(node->value, 10, n_rxqp)
-                || !*n_rxqp || *n_rxqp > MAX_N_RXQ) {
-                ds_put_format(problem, "%s%s: options:n_rxq=%s is not valid: "
-                              "expected an integer from 1 to %d", sep,
-                              tt_name(tt), node->value, MAX_N_RXQ);
+            if (!str_to_uint(node->value, 10, &config->n_rxq)
+                || !config->n_rxq || config->n_rxq > MAX_N_RXQ) {
+                begin_problem(tt, problem);
+                ds_put_format(problem, "options:n_rxq=%s is not valid: "
+                              "expected an integer from 1 to %d",
+                              node->value, MAX_N_RXQ);
                 error = EINVAL;
             }
         } else if (!strcmp(node->key, "io")) {
-            char reason[TURBOTAP_REASON_LEN];
+            int io_error = parse_io(tt, node->value, &config->io, problem);
 
-            if (!strcmp(node->value, IO_AUTO)) {
-                continue;
-            }
-            *iop = turbotap_io_lookup(node->value);
-            if (!*iop) {
-                ds_put_format(problem, "%s%s: options:io=%s is not valid: "
-                              "expected ", sep, tt_name(tt), node->value);
-                format_io_names(problem);
+            error = io_error ? io_error : error;
+        } else if (!strcmp(node->key, "offload")) {
+            config->offload = strcmp(node->value, OFFLOAD_OFF);
+            if (config->offload && strcmp(node->value, AUTO)) {
+                begin_problem(tt, problem);
+                ds_put_format(problem, "options:offload=%s is not valid: "
+                              "expected "AUTO" or "OFFLOAD_OFF, node->value);
                 error = EINVAL;
-            } else if (*iop != tt->requested_io
-                       && !(*iop)->probe(tt->dev
-                                         ? turbotap_dev_rxq_fd(tt->dev, 0)
-                                         : -1,
-                                         reason, sizeof reason)) {
-                /* Asked once: what it takes for a moment, such as a
-                 * descriptor, may be short at the next. */
-                ds_put_format(problem, "%s%s: options:io=%s cannot serve: %s",
-                              sep, tt_name(tt), node->value, reason);
-                error = EOPNOTSUPP;
             }
         } else {
-            ds_put_format(problem, "%s%s: options:%s is unknown: expected "
-                          "n_rxq or io", sep, tt_name(tt), node->key);
+            begin_problem(tt, problem);
+            ds_put_format(problem, "options:%s is unknown: expected n_rxq, io "
+                          "or offload", node->key);
         }
     }
     return error;
@@ -198,21 +233,24 @@ netdev_turbotap_set_config(struct netdev *netdev, const struct smap *args,
                            char **errp)
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
-    const struct turbotap_io_class *io;
     struct ds problem = DS_EMPTY_INITIALIZER;
-    unsigned int n_rxq;
+    struct config config;
     int error;
 
     ovs_mutex_lock(&tt->linux_.mutex);
-    error = parse_config(tt, args, &n_rxq, &io, &problem);
+    error = parse_config(tt, args, &config, &problem);
     if (!error && !tt->dev) {
+        tt->requested_offload = config.offload;
         error = netdev_turbotap_open_device(tt, &problem);
     }
     netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_CONFIG, &problem);
     if (!error) {
-        if (n_rxq != tt->requested_n_rxq || io != tt->requested_io) {
-            tt->requested_n_rxq = n_rxq;
-            tt->requested_io = io;
+        if (config.n_rxq != tt->requested_n_rxq
+            || config.io != tt->requested_io
+            || config.offload != tt->requested_offload) {
+            tt->requested_n_rxq = config.n_rxq;
+            tt->requested_io = config.io;
+            tt->requested_offload = config.offload;
             netdev_request_reconfigure(netdev);
         }
     } else if (tt->rxqs) {
@@ -236,7 +274,8 @@ netdev_turbotap_get_config(const struct netdev *netdev, struct smap *args)
 
     ovs_mutex_lock(&tt->linux_.mutex);
     smap_add_format(args, "n_rxq", "%u", tt->requested_n_rxq);
-    smap_add(args, "io", tt->requested_io ? tt->requested_io->name : IO_AUTO);
+    smap_add(args, "io", tt->requested_io ? tt->requested_io->name : AUTO);
+    smap_add(args, "offload", tt->requested_offload ? AUTO : OFFLOAD_OFF);
     ovs_mutex_unlock(&tt->linux_.mutex);
     return 0;
 }
@@ -284,9 +323,8 @@ static void
 note_failure(const struct netdev_turbotap *tt, struct ds *problem,
              const char *what, int error)
 {
-    ds_put_format(problem, "%s%s: could not %s: %s",
-                  problem->length ? "; " : "", tt_name(tt), what,
-                  ovs_strerror(error));
+    begin_problem(tt, problem);
+    ds_put_format(problem, "could not %s: %s", what, ovs_strerror(error));
 }
 
 /* Gives the device of 'tt' the requested number of descriptors, or as many as
@@ -321,43 +359,35 @@ reconfigure_fds(struct netdev_turbotap *tt, struct ds *problem)
     return turbotap_dev_n_txq(tt->dev) ? 0 : error;
 }
 
-/* Makes the best of it after queues of 'tt' with 'io' and room for 'buf_size'
- * octets could not be opened: a port that works keeps the class and at least
- * the queues that it has, a new one takes the class that can always be had.
- * Returns 0 or a positive errno value. */
+/* Makes the best of it after queues of 'tt' with 'io' could not be opened: a
+ * port that works keeps the class and at least the queues that it has, a new
+ * one takes the class that can always be had.  Returns 0 or a positive errno
+ * value. */
 static int
-fall_back(struct netdev_turbotap *tt, const struct turbotap_io_class *io,
-          uint32_t buf_size)
+fall_back(struct netdev_turbotap *tt, const struct turbotap_io_class *io)
     OVS_REQUIRES(tt->linux_.mutex)
 {
     const struct netdev *netdev = &tt->linux_.up;
 
     if (!netdev->n_rxq) {
-        return netdev_turbotap_set_queues(tt, &turbotap_io_rw, buf_size);
+        return netdev_turbotap_set_queues(tt, &turbotap_io_rw);
     }
-    if (io != tt->io && !netdev_turbotap_set_queues(tt, tt->io, buf_size)) {
-        return 0;
-    }
-
-    /* Fewer than there are cannot fail. */
-    turbotap_dev_set_n_rxq(tt->dev, netdev->n_rxq);
-    turbotap_dev_set_n_txq(tt->dev, netdev->n_txq);
-    if (buf_size > tt->buf_size) {
-        netdev_turbotap_set_queues(tt, tt->io, buf_size);
+    if (io == tt->io || netdev_turbotap_set_queues(tt, tt->io)) {
+        /* Fewer than there are cannot fail. */
+        turbotap_dev_set_n_rxq(tt->dev, netdev->n_rxq);
+        turbotap_dev_set_n_txq(tt->dev, netdev->n_txq);
     }
     return 0;
 }
 
 /* Opens the queues of 'tt' with the requested I/O class or else the one that
- * can be had, and room for frames of 'mtu'.  Returns 0 or a positive errno
- * value; 0 always for a port that works. */
+ * can be had.  Returns 0 or a positive errno value; 0 always for a port that
+ * works. */
 static int
-reconfigure_queues(struct netdev_turbotap *tt, unsigned int mtu,
-                   struct ds *problem)
+reconfigure_queues(struct netdev_turbotap *tt, struct ds *problem)
     OVS_REQUIRES(tt->linux_.mutex)
 {
     const struct turbotap_io_class *io = tt->requested_io;
-    uint32_t buf_size = netdev_turbotap_mtu_to_buf_size(tt, mtu);
     int error;
 
     if (io) {
@@ -372,7 +402,7 @@ reconfigure_queues(struct netdev_turbotap *tt, unsigned int mtu,
         io = tt->best_io;
     }
 
-    error = netdev_turbotap_set_queues(tt, io, buf_size);
+    error = netdev_turbotap_set_queues(tt, io);
     if (error) {
         struct ds what = DS_EMPTY_INITIALIZER;
 
@@ -380,9 +410,23 @@ reconfigure_queues(struct netdev_turbotap *tt, unsigned int mtu,
         note_failure(tt, problem, ds_cstr(&what), error);
         ds_destroy(&what);
 
-        error = fall_back(tt, io, buf_size);
+        error = fall_back(tt, io);
     }
     return error;
+}
+
+/* Has the host leave to the switch what is requested. */
+static void
+reconfigure_offload(struct netdev_turbotap *tt, struct ds *problem)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    if (tt->offload != tt->requested_offload) {
+        int error = netdev_turbotap_offload_open(tt, tt->dev);
+
+        if (error) {
+            note_failure(tt, problem, "change the offloads", error);
+        }
+    }
 }
 
 /* Never fails for what the port can live without, since the datapath deletes a
@@ -406,19 +450,12 @@ netdev_turbotap_reconfigure(struct netdev *netdev)
     } else if (tt->gone) {
         error = tt->rxqs ? 0 : ENODEV;
     } else {
-        unsigned int mtu = MAX(tt->requested_mtu, tt->link.mtu);
-
         error = reconfigure_fds(tt, &problem);
         if (!error) {
-            error = reconfigure_queues(tt, mtu, &problem);
+            error = reconfigure_queues(tt, &problem);
         }
         if (!error) {
-            if (netdev_turbotap_mtu_to_buf_size(tt, tt->requested_mtu)
-                > tt->buf_size) {
-                /* The receive queues could not be given room for it.  The next
-                 * reconfiguration of the bridge asks again. */
-                tt->requested_mtu = 0;
-            }
+            reconfigure_offload(tt, &problem);
             netdev_turbotap_apply_mtu(tt);
             turbotap_dev_open_spares(tt->dev);
             netdev_turbotap_keep(tt);
@@ -458,7 +495,8 @@ init_class(struct netdev_class *class, const char *type, bool is_pmd)
     class->set_tx_multiq = netdev_turbotap_set_tx_multiq;
     class->reconfigure = netdev_turbotap_reconfigure;
 
-    netdev_turbotap_queue_init_class(class);
+    netdev_turbotap_receive_init_class(class);
+    netdev_turbotap_send_init_class(class);
     netdev_turbotap_link_init_class(class);
     netdev_turbotap_inherit_init_class(class);
     netdev_turbotap_stats_init_class(class);

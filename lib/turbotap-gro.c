@@ -216,8 +216,9 @@ sort_packet(struct merger *m, unsigned int i, unsigned int kinds)
 {
     const struct turbotap_gro_packet *packet = &m->packets[i];
     struct segment *s = &m->segments[i];
+    unsigned int slot;
     bool mergeable;
-    uint8_t *slot;
+    uint8_t first;
 
     s->data = packet->data;
     s->csum_good = packet->csum_good;
@@ -239,15 +240,16 @@ sort_packet(struct merger *m, unsigned int i, unsigned int kinds)
                  && kinds & (s->at.proto == IPPROTO_TCP ? TURBOTAP_GRO_TCP
                                                         : TURBOTAP_GRO_UDP)
                  && is_mergeable(s));
-    slot = &m->slots[hash_flow(s)];
-    if (mergeable && *slot != NONE && can_join(&m->segments[*slot], s)) {
-        join(m, *slot, i);
-        if (is_last(s) || payload_len(s) < payload_len(&m->segments[*slot])) {
-            *slot = NONE;
+    slot = hash_flow(s);
+    first = m->slots[slot];
+    if (mergeable && first != NONE && can_join(&m->segments[first], s)) {
+        join(m, first, i);
+        if (is_last(s) || payload_len(s) < payload_len(&m->segments[first])) {
+            m->slots[slot] = NONE;
         }
     } else {
         begin(m, i);
-        *slot = mergeable && !is_last(s) ? i : NONE;
+        m->slots[slot] = mergeable && !is_last(s) ? i : NONE;
     }
 }
 

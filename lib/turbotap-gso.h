@@ -10,8 +10,8 @@
  * The segments are made one by one, each when it is asked for, so that whoever
  * has no room for all of them at once can come back later.
  *
- * Octets in, octets out: nothing is allocated, and nothing looked at outside of
- * what is given.  It must not know devices, queues, or Open vSwitch. */
+ * Octets in, octets out: nothing is allocated, and nothing looked at outside
+ * of what is given.  It must not know devices, queues, or Open vSwitch. */
 
 #ifndef TURBOTAP_GSO_H
 #define TURBOTAP_GSO_H 1

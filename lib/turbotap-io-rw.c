@@ -151,19 +151,12 @@ rw_send(struct turbotap_queue *queue, struct turbotap_buf *bufs,
 
     for (unsigned int i = 0; i < n; i++) {
         struct turbotap_buf *buf = &bufs[i];
-        ssize_t retval;
 
         if (device_error) {
             buf->error = device_error;
             continue;
         }
-
-        do {
-            retval = write(rw->fd, buf->data, buf->size);
-            n_syscalls++;
-        } while (retval < 0 && errno == EINTR);
-
-        buf->error = retval < 0 ? errno : 0;
+        n_syscalls += turbotap_buf_write(buf, rw->fd);
         if (buf->error == EIO || buf->error == EBADFD) {
             device_error = buf->error;
         }

@@ -295,8 +295,17 @@ send_burst(struct socket_queue *sq, struct turbotap_buf *bufs, unsigned int n)
     unsigned int i;
 
     for (i = 0; i < n; i++) {
-        sq->iovs[i].iov_base = bufs[i].data;
-        sq->iovs[i].iov_len = bufs[i].size;
+        struct msghdr *msg = &sq->msgs[i].msg_hdr;
+
+        if (bufs[i].n_iov) {
+            msg->msg_iov = bufs[i].iov;
+            msg->msg_iovlen = bufs[i].n_iov;
+        } else {
+            sq->iovs[i].iov_base = bufs[i].data;
+            sq->iovs[i].iov_len = bufs[i].size;
+            msg->msg_iov = &sq->iovs[i];
+            msg->msg_iovlen = 1;
+        }
     }
 
     /* sendmmsg() stops at a frame that fails, and says why only when that

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 const struct turbotap_io_class *const turbotap_io_classes[] = {
     &turbotap_io_socket,
@@ -234,13 +235,53 @@ turbotap_queue_send(struct turbotap_queue *queue, struct turbotap_buf *bufs,
 }
 
 void
-turbotap_queue_drop_received(struct turbotap_queue *queue, uint32_t size,
-                             enum turbotap_drop drop)
+turbotap_queue_count_gso(struct turbotap_queue *queue,
+                         const struct turbotap_buf *buf, unsigned int n,
+                         uint64_t bytes)
 {
-    turbotap_count(&queue->counters.packets, -1);
-    turbotap_count(&queue->counters.bytes,
-                   -(uint64_t) (size - queue->hdr_len));
-    turbotap_count_drop(queue, drop);
+    struct turbotap_queue_counters *c = &queue->counters;
+
+    if (queue->direction == TURBOTAP_TX && buf->error) {
+        turbotap_count(&c->drops[drop_from_send_error(buf->error)], n - 1);
+        return;
+    }
+    turbotap_count(&c->packets, n - 1);
+    turbotap_count(&c->bytes, bytes - (buf->size - queue->hdr_len));
+    turbotap_count(&c->gso_frames, 1);
+    turbotap_count(&c->gso_packets, n);
+}
+
+void
+turbotap_queue_drop_received(struct turbotap_queue *queue, unsigned int n,
+                             uint64_t bytes, enum turbotap_drop drop)
+{
+    turbotap_count(&queue->counters.packets, -(uint64_t) n);
+    turbotap_count(&queue->counters.bytes, -bytes);
+    turbotap_count(&queue->counters.drops[drop], n);
+}
+
+void
+turbotap_queue_retract_drop(struct turbotap_queue *queue,
+                            const struct turbotap_buf *buf)
+{
+    turbotap_count(&queue->counters.drops[drop_from_send_error(buf->error)],
+                   -1);
+}
+
+unsigned int
+turbotap_buf_write(struct turbotap_buf *buf, int fd)
+{
+    unsigned int n_syscalls = 0;
+    ssize_t retval;
+
+    do {
+        retval = (buf->n_iov
+                  ? writev(fd, buf->iov, buf->n_iov)
+                  : write(fd, buf->data, buf->size));
+        n_syscalls++;
+    } while (retval < 0 && errno == EINTR);
+    buf->error = retval < 0 ? errno : 0;
+    return n_syscalls;
 }
 
 static uint64_t
@@ -257,6 +298,8 @@ turbotap_queue_get_stats(const struct turbotap_queue *queue,
 
     stats->packets = read_counter(&c->packets);
     stats->bytes = read_counter(&c->bytes);
+    stats->gso_frames = read_counter(&c->gso_frames);
+    stats->gso_packets = read_counter(&c->gso_packets);
     stats->batches = read_counter(&c->batches);
     stats->empty_polls = read_counter(&c->empty_polls);
     stats->syscalls = read_counter(&c->syscalls);

@@ -28,6 +28,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "turbotap-idle.h"
 
@@ -47,6 +48,9 @@ struct turbotap_buf {
     void *data;                 /* First octet. */
     uint32_t size;              /* In octets.  Filling: the room at 'data'.
                                  * Received or to be sent: the frame. */
+    uint32_t n_iov;             /* Sending: nonzero if the frame is in so many
+                                 * pieces: */
+    struct iovec *iov;          /* these, instead of at 'data'. */
     int error;                  /* After sending: 0 if the frame went, else
                                  * a positive errno value. */
     void *cookie;               /* The caller's own, never looked at. */
@@ -78,8 +82,13 @@ enum turbotap_drop {
 /* Counters of one queue, since it was opened.  Only the thread that uses the
  * queue writes them; they are read with turbotap_queue_get_stats(). */
 struct turbotap_queue_counters {
-    atomic_uint_fast64_t packets;       /* Frames moved. */
-    atomic_uint_fast64_t bytes;         /* Octets of these frames. */
+    atomic_uint_fast64_t packets;       /* Packets moved: of a frame that is
+                                         * merged or to be cut, those that it
+                                         * stands for. */
+    atomic_uint_fast64_t bytes;         /* Octets of these packets. */
+    atomic_uint_fast64_t gso_frames;    /* Frames that stand for several
+                                         * packets, and... */
+    atomic_uint_fast64_t gso_packets;   /* ...these packets. */
     atomic_uint_fast64_t batches;       /* Calls that moved a frame. */
     atomic_uint_fast64_t empty_polls;   /* Receive calls that found none. */
     atomic_uint_fast64_t syscalls;      /* System calls made. */
@@ -93,6 +102,8 @@ struct turbotap_queue_counters {
 struct turbotap_queue_stats {
     uint64_t packets;
     uint64_t bytes;
+    uint64_t gso_frames;
+    uint64_t gso_packets;
     uint64_t batches;
     uint64_t empty_polls;
     uint64_t syscalls;
@@ -241,10 +252,23 @@ unsigned int turbotap_queue_reclaim(struct turbotap_queue *,
 unsigned int turbotap_queue_send(struct turbotap_queue *,
                                  struct turbotap_buf *, unsigned int n);
 
-/* For the user of 'queue', after it received a frame of 'size' octets, header
- * included: makes it count as lost to 'drop' instead. */
+/* For the user of 'queue', after it received 'buf' or sent it, whether it went
+ * or not: makes it count as the 'n' packets of 'bytes' octets, headers
+ * included, that it stands for. */
+void turbotap_queue_count_gso(struct turbotap_queue *queue,
+                              const struct turbotap_buf *buf, unsigned int n,
+                              uint64_t bytes);
+
+/* For the user of 'queue', who received 'n' packets of 'bytes' octets, headers
+ * included: makes them count as lost to 'drop' instead. */
 void turbotap_queue_drop_received(struct turbotap_queue *queue,
-                                  uint32_t size, enum turbotap_drop drop);
+                                  unsigned int n, uint64_t bytes,
+                                  enum turbotap_drop drop);
+
+/* For the user of 'queue', after 'buf' could not be sent: makes it not count
+ * as lost, since it is about to be tried in another way. */
+void turbotap_queue_retract_drop(struct turbotap_queue *queue,
+                                 const struct turbotap_buf *buf);
 
 /* Stores the counters of 'queue' in '*stats'.  Any thread may call this while
  * another one uses the queue. */
@@ -267,6 +291,11 @@ turbotap_count(atomic_uint_fast64_t *counter, uint64_t n)
                           atomic_load_explicit(counter, memory_order_relaxed)
                           + n, memory_order_relaxed);
 }
+
+/* For I/O classes: writes the frame in 'buf' to 'fd', with one system call for
+ * each signal that comes in between and one more, sets its 'error', and
+ * returns the number of system calls. */
+unsigned int turbotap_buf_write(struct turbotap_buf *buf, int fd);
 
 /* For I/O classes: counts a frame of 'queue' lost to 'drop'. */
 static inline void

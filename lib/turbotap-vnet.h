@@ -5,7 +5,7 @@
 
 /* The virtio-net header, by which the two sides of a tap tell each other what
  * is left to be done to a frame: a checksum to be completed, a large TCP
- * segment to be cut into small ones.
+ * segment or UDP datagram to be cut into small ones.
  *
  * Pure functions on octets: they allocate, keep and call nothing, and look at
  * nothing outside of what they are given.  What they parse comes from the host
@@ -25,12 +25,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "turbotap-frame.h"
+
 /* Size of the header, in octets. */
 #define TURBOTAP_VNET_HDR_LEN 12
-
-/* The longest frame that a host sends to be segmented, in octets: the longest
- * IP packet, in Ethernet with two VLAN tags. */
-#define TURBOTAP_VNET_MAX_FRAME (14 + 2 * 4 + 65535)
 
 /* What is known about a frame that was received. */
 struct turbotap_vnet_rx {
@@ -38,15 +36,13 @@ struct turbotap_vnet_rx {
     bool csum_partial;          /* The checksum at 'csum_start' +
                                  * 'csum_offset' is to be completed over all
                                  * from 'csum_start' on. */
-    bool ipv6;                  /* IPv6 if true, IPv4 if false, if 'proto'. */
-    uint8_t proto;              /* Whose checksum that is: IPPROTO_TCP,
-                                 * IPPROTO_UDP, IPPROTO_SCTP, in IP in
-                                 * Ethernet with at most one VLAN tag; 0 if it
-                                 * is another one. */
     uint16_t csum_start;
     uint16_t csum_offset;       /* From 'csum_start'. */
-    uint16_t seg_size;          /* Nonzero: TCP, to be cut into segments of so
-                                 * many octets of payload. */
+    uint16_t seg_size;          /* Nonzero: TCP or UDP, to be cut into segments
+                                 * of so many octets of payload. */
+    struct turbotap_frame at;   /* If 'csum_partial' or 'seg_size', and
+                                 * 'at.proto' is not 0: whose checksum or
+                                 * payload that is, TCP, UDP or SCTP. */
 };
 
 /* What is to be done to a frame that is sent. */
@@ -84,10 +80,18 @@ void turbotap_vnet_complete(void *frame, size_t size,
 /* Writes to 'hdr' a header that asks for nothing. */
 void turbotap_vnet_write_plain(void *hdr);
 
-/* Writes to 'hdr' the header that asks for '*tx' to be done to the 'size'
- * octets at 'frame', and the sum of the pseudo header into the frame's
- * checksum, whatever was there.  Returns 0, or EINVAL if the frame is not of
- * that kind. */
+/* Writes to 'hdr' the header that asks for the checksum of a frame to be
+ * completed and, with a 'seg_size' other than 0, for the frame to be cut into
+ * segments of so many octets of payload.  The frame is the one of which '*at'
+ * is true, TCP or UDP, with its payload at 'payload_ofs'.  'frame' points to
+ * its headers, and the sum of the pseudo header is written into them, unless
+ * there is a routing header: then it must be there. */
+void turbotap_vnet_write_partial(void *hdr, void *frame,
+                                 const struct turbotap_frame *at,
+                                 uint32_t payload_ofs, uint16_t seg_size);
+
+/* Does the same for what '*tx' asks to be done to the 'size' octets at
+ * 'frame'.  Returns 0, or EINVAL if the frame is not of that kind. */
 int turbotap_vnet_write(void *hdr, void *frame, size_t size,
                         const struct turbotap_vnet_tx *tx);
 

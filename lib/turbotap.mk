@@ -8,8 +8,16 @@
 
 # Plain C, free of Open vSwitch.
 turbotap_sources = \
+	lib/turbotap-csum.c \
+	lib/turbotap-csum.h \
 	lib/turbotap-dev.c \
 	lib/turbotap-dev.h \
+	lib/turbotap-frame.c \
+	lib/turbotap-frame.h \
+	lib/turbotap-gro.c \
+	lib/turbotap-gro.h \
+	lib/turbotap-gso.c \
+	lib/turbotap-gso.h \
 	lib/turbotap-idle.c \
 	lib/turbotap-idle.h \
 	lib/turbotap-io-rw.c \
@@ -41,6 +49,8 @@ turbotap_netdev_sources = \
 	lib/netdev-turbotap-packet.c \
 	lib/netdev-turbotap-private.h \
 	lib/netdev-turbotap-queue.c \
+	lib/netdev-turbotap-receive.c \
+	lib/netdev-turbotap-send.c \
 	lib/netdev-turbotap-stats.c \
 	lib/netdev-turbotap.c \
 	lib/netdev-turbotap.h

@@ -23,7 +23,8 @@ fuzz:
 	clang -g -O1 -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=all -I. $(AM_CPPFLAGS) \
 	  -o tests/fuzz/libfuzzer-vnet $(top_srcdir)/tests/fuzz/fuzz-vnet.c \
-	  $(top_srcdir)/lib/turbotap-vnet.c
+	  $(top_srcdir)/lib/turbotap-csum.c $(top_srcdir)/lib/turbotap-frame.c \
+	  $(top_srcdir)/lib/turbotap-gso.c $(top_srcdir)/lib/turbotap-vnet.c
 	tests/fuzz/libfuzzer-vnet -max_total_time=$(FUZZ_SECONDS) \
 	  -print_final_stats=1 tests/fuzz/found-vnet \
 	  $(top_srcdir)/tests/fuzz/corpus-vnet

@@ -3,14 +3,16 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* Fuzzes turbotap-vnet.h.  An input is a virtio-net header and a frame, as
- * they come from the host.  Besides staying in bounds, which the sanitizers
- * watch, what the parser accepts must be true of the frame, must be accepted
- * again when it is written, and must complete to a checksum that is right. */
+/* Fuzzes turbotap-vnet.h and turbotap-gso.h.  An input is a virtio-net header
+ * and a frame, as they come from the host.  Besides staying in bounds, which
+ * the sanitizers watch, what the parser accepts must be true of the frame, must
+ * be accepted again when it is written, must complete to a checksum that is
+ * right, and must be cut into segments whose checksums are. */
 
 #include <config.h>
 
 #include "fuzz.h"
+#include "turbotap-gso.h"
 #include "turbotap-vnet.h"
 
 #include <netinet/in.h>
@@ -38,60 +40,81 @@ sum(uint32_t s, const uint8_t *p, size_t n)
     return s;
 }
 
-/* Returns the length that the IP header at 'ip' gives. */
-static size_t
-ip_len(const uint8_t *ip, bool ipv6)
-{
-    return ipv6 ? 40 + (ip[4] << 8 | ip[5]) : ip[2] << 8 | ip[3];
-}
-
-/* Returns true if the transport checksum of the IP packet at 'ip', 'len'
- * octets of which the parser said '*rx', is right.  Its transport header is at
- * 'l4_ofs' from 'ip'. */
+/* Returns true if the transport checksum of the frame at 'frame', of which
+ * '*at' is true, is right. */
 static bool
-csum_is_good(const uint8_t *ip, size_t len, size_t l4_ofs,
-             const struct turbotap_vnet_rx *rx)
+csum_is_good(const uint8_t *frame, const struct turbotap_frame *at)
 {
-    uint32_t s = rx->ipv6 ? sum(0, ip + 8, 32) : sum(0, ip + 12, 8);
+    const uint8_t *ip = frame + at->l3_ofs;
+    uint32_t len = at->end - at->l4_ofs;
+    uint32_t s = at->ipv6 ? sum(0, ip + 8, 32) : sum(0, ip + 12, 8);
 
-    s += rx->proto + (len - l4_ofs);
+    s += at->proto + len;
     s = (s & 0xffff) + (s >> 16);
-    return sum(s, ip + l4_ofs, len - l4_ofs) == 0xffff;
+    return sum(s, frame + at->l4_ofs, len) == 0xffff;
 }
 
 /* What was parsed from 'size' octets at 'frame' is '*rx': sends it on. */
 static void
 forward(uint8_t *frame, size_t size, const struct turbotap_vnet_rx *rx)
 {
-    bool vlan = frame[12] == 0x81 || frame[12] == 0x88;
     uint8_t *hdr = malloc(TURBOTAP_VNET_HDR_LEN);
     struct turbotap_vnet_rx again;
-    const uint8_t *ip;
     struct turbotap_vnet_tx tx = {
-        .l3_ofs = ETH_HLEN + (vlan ? 4 : 0),
-        .l4_ofs = rx->csum_start,
-        .proto = rx->proto,
+        .l3_ofs = rx->at.l3_ofs,
+        .l4_ofs = rx->at.l4_ofs,
+        .proto = rx->at.proto,
         .mtu = rx->seg_size ? 1500 : 0,
         .seg_size = rx->seg_size,
     };
 
-    ip = frame + tx.l3_ofs;
     if (!turbotap_vnet_write(hdr, frame, size, &tx)) {
         check(!turbotap_vnet_parse(hdr, frame, size, &again));
-        check(again.csum_partial && again.proto == rx->proto
-              && again.ipv6 == rx->ipv6
-              && again.csum_start == rx->csum_start
-              && again.csum_offset == rx->csum_offset
+        check(again.csum_partial && again.at.proto == rx->at.proto
+              && again.at.ipv6 == rx->at.ipv6
+              && again.csum_start == rx->at.l4_ofs
               && again.seg_size <= rx->seg_size);
         turbotap_vnet_complete(frame, size, &again);
 
         /* Octets behind the IP packet would be summed as well. */
-        if (tx.l3_ofs + ip_len(ip, rx->ipv6) == size) {
-            check(csum_is_good(ip, size - tx.l3_ofs, tx.l4_ofs - tx.l3_ofs,
-                               rx));
-        }
+        check(again.at.end < size || again.at.routing
+              || csum_is_good(frame, &again.at));
     }
     free(hdr);
+}
+
+/* Cuts the frame of which '*rx' was parsed. */
+static void
+cut(const uint8_t *frame, const struct turbotap_vnet_rx *rx)
+{
+    uint32_t headers_len = turbotap_frame_payload(frame, &rx->at);
+    uint32_t left = rx->at.end - headers_len;
+    struct turbotap_gso gso;
+    uint8_t *segment;
+
+    turbotap_gso_init(&gso, frame, rx);
+    segment = malloc(turbotap_gso_max_len(&gso));
+    do {
+        uint64_t bytes = turbotap_gso_left_bytes(&gso);
+        uint32_t len = turbotap_gso_next(&gso, segment);
+        uint32_t payload = len - headers_len;
+        struct turbotap_frame at;
+
+        check(len <= turbotap_gso_max_len(&gso));
+        check(turbotap_gso_left_bytes(&gso) == bytes - len);
+        check(payload == (left < rx->seg_size ? left : rx->seg_size));
+        check(turbotap_frame_parse(segment, len, &at));
+        check(at.l4_ofs == rx->at.l4_ofs && at.end == len);
+        check(turbotap_frame_payload(segment, &at) == headers_len);
+        check(at.routing || csum_is_good(segment, &at));
+        check(at.ipv6 || sum(0, segment + at.l3_ofs, at.l4_ofs - at.l3_ofs)
+                         == 0xffff);
+        check(!memcmp(segment + headers_len, frame + rx->at.end - left,
+                      payload));
+        left -= payload;
+    } while (turbotap_gso_left(&gso));
+    check(!left);
+    free(segment);
 }
 
 int
@@ -109,13 +132,17 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     frame = malloc(frame_size);
     memcpy(frame, data + TURBOTAP_VNET_HDR_LEN, frame_size);
     if (!turbotap_vnet_parse(data, frame, frame_size, &rx)) {
-        check(!rx.seg_size || (rx.csum_partial && rx.proto == IPPROTO_TCP));
-        check(!rx.proto || rx.csum_partial);
+        check(!rx.seg_size || rx.at.proto == IPPROTO_TCP
+              || rx.at.proto == IPPROTO_UDP);
+        check(!rx.seg_size || rx.csum_partial || rx.csum_good);
         if (rx.csum_partial) {
             check(rx.csum_start >= ETH_HLEN
                   && rx.csum_start + rx.csum_offset + 2 <= frame_size);
         }
-        if (rx.proto) {
+        if (rx.seg_size) {
+            cut(frame, &rx);
+        }
+        if (rx.at.proto) {
             forward(frame, frame_size, &rx);
         } else if (rx.csum_partial) {
             turbotap_vnet_complete(frame, frame_size, &rx);

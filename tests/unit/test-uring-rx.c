@@ -450,7 +450,9 @@ test_device_is_deleted(void **state)
 
     make_frame(&frame, 0);
     for (int i = 0; i < 4; i++) {
-        bufs[i] = (struct turbotap_buf) { &frame, sizeof frame, 0, NULL };
+        bufs[i] = (struct turbotap_buf) {
+            .data = &frame, .size = sizeof frame
+        };
     }
     assert_int_equal(turbotap_queue_send(f.tx, bufs, 4), 0);
     assert_int_equal(count_drops(f.tx, TURBOTAP_DROP_GONE), 4);

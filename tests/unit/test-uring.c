@@ -36,7 +36,9 @@ send_frames(struct fixture *f, uint64_t seq, unsigned int n,
 
     for (unsigned int i = 0; i < n; i++) {
         make_frame(&frames[i], seq + i);
-        bufs[i] = (struct turbotap_buf) { &frames[i], FRAME_SIZE, -1, NULL };
+        bufs[i] = (struct turbotap_buf) {
+            .data = &frames[i], .size = FRAME_SIZE, .error = -1
+        };
     }
     n_sent = turbotap_queue_send(f->tx, bufs, n);
     memset(frames, 0xee, n * sizeof *frames);
@@ -61,7 +63,7 @@ test_send_order(void **state)
         }
         seq += n;
     }
-    assert_int_equal(count_syscalls(f.tx), 32 + 2 * 32 + 3 * 32 + 4 * 4);
+    assert_int_equal(count_syscalls(f.tx), 32 + 1 + 2 * 32 + 3 * 32 + 4 * 4);
     fixture_close(&f);
 }
 
@@ -80,7 +82,9 @@ test_send_errors(void **state)
         static struct frame frames[5];
 
         make_frame(&frames[i], i);
-        bufs[i] = (struct turbotap_buf) { &frames[i], FRAME_SIZE, -1, NULL };
+        bufs[i] = (struct turbotap_buf) {
+            .data = &frames[i], .size = FRAME_SIZE, .error = -1
+        };
     }
     bufs[2].size = ETH_HLEN - 1;
     bufs[3].data = (void *) -4096L;
