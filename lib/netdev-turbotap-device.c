@@ -268,6 +268,7 @@ get_device(struct netdev_turbotap *tt, struct turbotap_dev **devp,
             mark = alias;
         }
     }
+    tt->unpoliced = false;
     error = netdev_turbotap_offload_open(tt, *devp);
     if (!error) {
         error = netdev_turbotap_adopt_link(*devp, mark, place, info);

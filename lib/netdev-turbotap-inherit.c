@@ -90,11 +90,24 @@ netdev_turbotap_set_policing(struct netdev *netdev, unsigned int kbits_rate,
     bool wanted = kbits_rate || kpkts_rate;
     int error = may_set(tt, "policing", wanted,
                         NETDEV_TURBOTAP_PROBLEM_POLICING);
+    bool unpoliced;
 
-    return (!error ? netdev_tap_class.set_policing(netdev, kbits_rate,
-                                                   kbits_burst, kpkts_rate,
-                                                   kpkts_burst)
-            : wanted ? error : 0);
+    /* Nothing by the name of a link where there is nothing to be done: the
+     * switch comes here again and again for each port, and the device may be
+     * moved at any time. */
+    ovs_mutex_lock(&tt->linux_.mutex);
+    unpoliced = tt->unpoliced;
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    if (error || (!wanted && unpoliced)) {
+        return wanted ? error : 0;
+    }
+
+    error = netdev_tap_class.set_policing(netdev, kbits_rate, kbits_burst,
+                                          kpkts_rate, kpkts_burst);
+    ovs_mutex_lock(&tt->linux_.mutex);
+    tt->unpoliced = !wanted && !error;
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    return error;
 }
 
 static int
