@@ -63,10 +63,6 @@
 /* How long to wait for a read to end before asking again, in ns. */
 #define END_READ_NS (10 * 1000 * 1000)
 
-/* So many frames are sent without the ring: for two it was measured to cost
- * the same, for one it costs more. */
-#define MAX_FEW 2
-
 #define READ_USER_DATA 1        /* Names the read, to end it. */
 #define BUF_GROUP 0             /* Names the ring of provided buffers. */
 
@@ -872,23 +868,6 @@ send_burst(struct uring_queue *q, struct turbotap_buf *bufs, unsigned int n)
     return device_error;
 }
 
-/* Does the same without the ring, which for a few frames costs less. */
-static int
-send_few(struct uring_queue *q, struct turbotap_buf *bufs, unsigned int n)
-{
-    unsigned int n_syscalls = 0;
-    int device_error = 0;
-
-    for (unsigned int i = 0; i < n; i++) {
-        n_syscalls += turbotap_buf_write(&bufs[i], q->fd);
-        if (bufs[i].error == EIO || bufs[i].error == EBADFD) {
-            device_error = bufs[i].error;
-        }
-    }
-    turbotap_count(&q->up.counters.syscalls, n_syscalls);
-    return device_error;
-}
-
 static void
 uring_send(struct turbotap_queue *queue, struct turbotap_buf *bufs,
            unsigned int n)
@@ -896,8 +875,10 @@ uring_send(struct turbotap_queue *queue, struct turbotap_buf *bufs,
     struct uring_queue *q = uring_queue_cast(queue);
     int device_error = 0;
 
-    if (n <= MAX_FEW) {
-        send_few(q, bufs, n);
+    if (n == 1) {
+        /* Without the ring, which costs more than it saves. */
+        turbotap_count(&queue->counters.syscalls,
+                       turbotap_buf_write(bufs, q->fd));
         return;
     }
     while (n) {
