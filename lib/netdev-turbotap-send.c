@@ -88,6 +88,9 @@ send_refused(struct netdev *netdev, const struct netdev_turbotap_txq *txq,
         VLOG_WARN("%s: the kernel refuses merged %s packets: merging no more "
                   "of them", netdev_get_name(netdev),
                   frame->kind == TURBOTAP_GRO_TCP ? "TCP" : "UDP");
+        ovs_mutex_lock(&tt->linux_.mutex);
+        netdev_change_seq_changed(netdev);
+        ovs_mutex_unlock(&tt->linux_.mutex);
     }
 
     turbotap_queue_retract_drop(txq->queue, buf);

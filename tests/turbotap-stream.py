@@ -32,6 +32,9 @@ VNET_HDR_F_NEEDS_CSUM = 1
 
 PREFIXES = {"4": ("10.1.1.",), "6": ("fc00::",), "both": ("10.1.1.", "fc00::")}
 UDP_SIZES = (0, 1, 2, 13, 512, 1024, 1200)      # Of payload, in octets.
+UDP_SEGMENT, UDP_GRO = 103, 104         # Socket options of linux/udp.h.
+UDP_BURST_SIZE = 500                    # Of each datagram, in octets.
+UDP_BURSTS = (1, 499, 501, 1000, 5000, 12345, 25000, 30000)
 SMALL_WRITES = 200
 PORT = 5001
 
@@ -87,10 +90,10 @@ class Packet:
         """Returns whether this is TCP or UDP."""
         return self.proto in (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
 
-    def segment(self):
-        """Returns how much TCP payload there is, in octets."""
-        return (len(self.payload) - (self.payload[12] >> 4) * 4
-                if self.proto == socket.IPPROTO_TCP else 0)
+    def data_size(self):
+        """Returns how much TCP or UDP payload there is, in octets."""
+        return len(self.payload) - ((self.payload[12] >> 4) * 4
+                                    if self.proto == socket.IPPROTO_TCP else 8)
 
     def checksums_are_good(self, partial):
         """Returns whether the checksums are right, of which the one of TCP or
@@ -120,7 +123,7 @@ class Sniffer:
         self.sock.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
         self.sock.bind((device, ETH_P_ALL))
         self.sock.setblocking(False)
-        self.frames = self.partial = self.bad = 0
+        self.packets = self.partial = self.bad = 0
         self.longest = self.segment = 0
 
     def run(self):
@@ -135,10 +138,14 @@ class Sniffer:
             frame = data[VNET_HDR.size:]
             partial = bool(flags & VNET_HDR_F_NEEDS_CSUM)
             packet = Packet(frame)
-            self.frames += packet.is_stream()
+            if packet.is_stream():
+                self.packets += (-(-packet.data_size() // gso_size)
+                                 if gso_size else 1)
+            if packet.proto == socket.IPPROTO_TCP:
+                self.segment = max(self.segment,
+                                   gso_size or packet.data_size())
             self.partial += partial
             self.longest = max(self.longest, len(frame))
-            self.segment = max(self.segment, gso_size or packet.segment())
             self.bad += not packet.checksums_are_good(partial)
 
 
@@ -238,6 +245,43 @@ class Transfer:
         server.close()
         return True
 
+    def udp_burst(self, client_end, server_end, target, bursts, backward):
+        """Returns whether each of 'bursts' arrives at the server, which the
+        client knows under the address 'target', or at the client if
+        'backward', in datagrams of UDP_BURST_SIZE octets that the sender's
+        kernel may take as one.  Every other burst is for a socket that takes
+        several datagrams at once."""
+        server = open_socket(server_end, socket.SOCK_DGRAM, PORT)
+        client = open_socket(client_end, socket.SOCK_DGRAM)
+        client.connect((target, PORT))
+        client.send(b"")
+        if not self.wait([server]):
+            return False
+        server.connect(server.recvfrom(1)[1])
+
+        sender, receiver = (server, client) if backward else (client, server)
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, UDP_BURST_SIZE)
+        for i, burst in enumerate(bursts):
+            receiver.setsockopt(socket.IPPROTO_UDP, UDP_GRO, i % 2)
+            sender.send(burst)
+            left = burst
+            while left:
+                if not self.wait([receiver]):
+                    return False
+                got, control, _, _ = receiver.recvmsg(65536, 64)
+                size = min(len(left), UDP_BURST_SIZE)
+                for level, kind, value in control:
+                    if (level, kind) == (socket.IPPROTO_UDP, UDP_GRO):
+                        if struct.unpack("=i", value)[0] != size:
+                            return False
+                        size = len(got)
+                if len(got) != size or got != left[:size]:
+                    return False
+                left = left[size:]
+        client.close()
+        server.close()
+        return True
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
@@ -279,6 +323,8 @@ def main():
          [rand.randbytes(1 + i % 99) for i in range(SMALL_WRITES)]),
         ("tcp bulk", transfer.tcp, [rand.randbytes(args.bytes)]),
         ("udp", transfer.udp, [rand.randbytes(size) for size in UDP_SIZES]),
+        ("burst", transfer.udp_burst,
+         [rand.randbytes(size) for size in UDP_BURSTS]),
     )
     ok = True
     for prefix in PREFIXES[args.ip]:
@@ -294,10 +340,10 @@ def main():
                           % (name, ends[client][1], target))
                     ok = False
     if args.watch and not transfer.wait_until(
-            lambda: sniffers[2].frames == sniffers[0].frames
-            + sniffers[1].frames):
-        print("copies: %d of %d" % (sniffers[2].frames, sniffers[0].frames
-                                    + sniffers[1].frames))
+            lambda: sniffers[2].packets == sniffers[0].packets
+            + sniffers[1].packets):
+        print("copies: %d of %d" % (sniffers[2].packets, sniffers[0].packets
+                                    + sniffers[1].packets))
         ok = False
     for name, sniffer in zip(("a", "b", "copies"), sniffers):
         sniffer.run()
