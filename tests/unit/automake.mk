@@ -6,7 +6,10 @@
 # check runs them twice, the second time with sanitizers.
 
 unit_tests = \
+	tests/unit/test-csum \
 	tests/unit/test-dev \
+	tests/unit/test-gro \
+	tests/unit/test-gso \
 	tests/unit/test-idle \
 	tests/unit/test-keeper \
 	tests/unit/test-link \
@@ -28,7 +31,14 @@ unit_test_host = \
 	tests/unit/host.c \
 	tests/unit/host.h
 
+unit_test_packet = \
+	tests/unit/packet.c \
+	tests/unit/packet.h
+
+tests_unit_test_csum_SOURCES = tests/unit/test-csum.c
 tests_unit_test_dev_SOURCES = tests/unit/test-dev.c $(unit_test_host)
+tests_unit_test_gro_SOURCES = tests/unit/test-gro.c $(unit_test_packet)
+tests_unit_test_gso_SOURCES = tests/unit/test-gso.c $(unit_test_packet)
 tests_unit_test_idle_SOURCES = tests/unit/test-idle.c $(unit_test_host)
 tests_unit_test_keeper_SOURCES = tests/unit/test-keeper.c $(unit_test_host)
 tests_unit_test_link_SOURCES = tests/unit/test-link.c $(unit_test_host)
