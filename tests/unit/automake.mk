@@ -13,6 +13,7 @@ unit_tests = \
 	tests/unit/test-idle \
 	tests/unit/test-keeper \
 	tests/unit/test-link \
+	tests/unit/test-merge \
 	tests/unit/test-place \
 	tests/unit/test-queue \
 	tests/unit/test-vnet
@@ -42,6 +43,10 @@ tests_unit_test_gso_SOURCES = tests/unit/test-gso.c $(unit_test_packet)
 tests_unit_test_idle_SOURCES = tests/unit/test-idle.c $(unit_test_host)
 tests_unit_test_keeper_SOURCES = tests/unit/test-keeper.c $(unit_test_host)
 tests_unit_test_link_SOURCES = tests/unit/test-link.c $(unit_test_host)
+tests_unit_test_merge_SOURCES = \
+	tests/unit/test-merge.c \
+	$(unit_test_host) \
+	$(unit_test_packet)
 tests_unit_test_place_SOURCES = tests/unit/test-place.c $(unit_test_host)
 tests_unit_test_queue_SOURCES = \
 	tests/unit/test-queue.c \

@@ -71,6 +71,7 @@ packet_make(struct packet *packet, const struct packet_recipe *r)
 
     memset(p, 0, 14);
     p[0] = p[6] = 2;
+    p[11] = 0xff;
     p[5] = r->flow;
     p += 12;
     for (int i = 0; i < r->n_vlans; i++) {
