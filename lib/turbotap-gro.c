@@ -83,18 +83,23 @@ hash_flow(const struct segment *s)
 }
 
 /* Returns true if 's' can be a part of a train as far as it goes alone, but
- * for its checksums. */
+ * for whether its checksums are right.  One that comes to 0 can be written as
+ * 0xffff, too, but by cutting is not. */
 static bool
 is_mergeable(const struct segment *s)
 {
+    const uint8_t *l3 = s->data + s->at.l3_ofs;
     const uint8_t *l4 = s->data + s->at.l4_ofs;
 
-    if (!s->payload_ofs || s->at.extended || !payload_len(s)) {
+    if (!s->payload_ofs || s->at.extended || !payload_len(s)
+        || (!s->at.ipv6
+            && turbotap_get_be16(&l3[TURBOTAP_IPV4_CSUM]) == 0xffff)) {
         return false;
     } else if (s->at.proto == IPPROTO_TCP) {
-        return !(~(TURBOTAP_TCP_FIN | TURBOTAP_TCP_PSH)
-                 & (l4[TURBOTAP_TCP_FLAGS] ^ TURBOTAP_TCP_ACK))
-               && !(l4[TURBOTAP_TCP_DATA_OFS] & 0xf);
+        return (!(~(TURBOTAP_TCP_FIN | TURBOTAP_TCP_PSH)
+                  & (l4[TURBOTAP_TCP_FLAGS] ^ TURBOTAP_TCP_ACK))
+                && !(l4[TURBOTAP_TCP_DATA_OFS] & 0xf)
+                && turbotap_get_be16(&l4[TURBOTAP_TCP_CSUM]) != 0xffff);
     } else {
         return turbotap_get_be16(&l4[TURBOTAP_UDP_LEN])
                == s->at.end - s->at.l4_ofs

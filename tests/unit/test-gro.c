@@ -310,6 +310,29 @@ test_special(void **state)
     assert_int_equal(merge(5, ALL), 3);
 }
 
+/* A checksum that comes to 0 may be written as 0xffff, too, but would not be
+ * when the frame is cut. */
+static void
+test_two_zeros(void **state)
+{
+    const struct packet_recipe tcp = { .flags = ACK, .payload = 100 };
+    uint8_t *csum, *data;
+    uint32_t sum;
+
+    (void) state;
+    put_train(&tcp, 2);
+    csum = &packets[1].octets[packets[1].l4 + 16];
+    data = &packets[1].octets[packets[1].data];
+    sum = packet_sum(csum[0] << 8 | csum[1], data, 2);
+    data[0] = sum >> 8;
+    data[1] = sum;
+    packet_finish(&packets[1], &tcp);
+    assert_int_equal(csum[0] | csum[1], 0);
+    assert_int_equal(merge(2, ALL), 1);
+    csum[0] = csum[1] = 0xff;
+    assert_int_equal(merge(2, ALL), 2);
+}
+
 /* Header extensions are not merged. */
 static void
 test_extensions(void **state)
@@ -439,6 +462,7 @@ main(void)
         cmocka_unit_test(test_corrupt),
         cmocka_unit_test(test_csum_good),
         cmocka_unit_test(test_special),
+        cmocka_unit_test(test_two_zeros),
         cmocka_unit_test(test_extensions),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_property),
