@@ -4,8 +4,8 @@
  */
 
 /* The program turbotap-keeper: see turbotap-keeper.h.  Its standard input is
- * the socket that it listens on.  Must not know what the descriptors are for.
- */
+ * the socket that it listens on, its argument where that is.  Must not know
+ * what the descriptors are for. */
 
 #include <config.h>
 
@@ -34,6 +34,9 @@
  * another one ends. */
 #define MAX_CLIENTS 8
 
+/* When to try again what could not be done, in ms. */
+#define RETRY_MS 100
+
 /* What is kept under a key. */
 struct entry {
     struct entry *next;
@@ -48,6 +51,9 @@ static unsigned int n_entries;
 
 static int clients[MAX_CLIENTS];
 static unsigned int n_clients;
+
+/* Where the socket is. */
+static const char *path;
 
 static void
 close_fds(int *fds, unsigned int n)
@@ -212,6 +218,86 @@ accept_client(void)
     }
 }
 
+/* The socket's file. */
+
+/* Removes the socket's file, so that nobody connects from now on.  Returns
+ * false if somebody has or is about to. */
+static bool
+leave(void)
+{
+    struct pollfd pfd = { .fd = LISTENER, .events = POLLIN };
+    int lock = turbotap_keeper_lock(path);
+    bool alone;
+
+    if (lock < 0) {
+        /* Where it cannot make the lock, a keeper can remove nothing.  Who
+         * connects at this moment finds the connection closed. */
+        return lock != -EWOULDBLOCK;
+    }
+    alone = !poll(&pfd, 1, 0);
+    if (alone) {
+        unlink(path);
+    }
+    turbotap_keeper_unlock(path, lock);
+    return alone;
+}
+
+/* The loop. */
+
+/* What is waited for. */
+enum {
+    POLL_LISTENER,
+    POLL_CLIENTS,               /* And the entries. */
+};
+
+/* Fills in what to wait for in '*pfdsp', of '*roomp' elements, which it
+ * replaces if there are not enough.  Returns their number, 0 if there is no
+ * memory. */
+static unsigned int
+fill_pfds(struct pollfd **pfdsp, unsigned int *roomp)
+{
+    unsigned int n = POLL_CLIENTS + n_clients + n_entries;
+    struct pollfd *pfd = *pfdsp;
+
+    if (n > *roomp) {
+        pfd = turbotap_zalloc(2 * n * sizeof *pfd);
+        if (!pfd) {
+            return 0;
+        }
+        free(*pfdsp);
+        *pfdsp = pfd;
+        *roomp = 2 * n;
+    }
+    *pfd++ = (struct pollfd) { .fd = LISTENER, .events = POLLIN };
+    for (unsigned int i = 0; i < n_clients; i++) {
+        *pfd++ = (struct pollfd) { .fd = clients[i], .events = POLLIN };
+    }
+    /* The last descriptor of an entry is one of a detached queue, which never
+     * has anything to read, but wakes up when its device is deleted. */
+    for (struct entry *e = entries; e; e = e->next) {
+        *pfd++ = (struct pollfd) { .fd = e->fds[e->n_fds - 1],
+                                   .events = POLLIN };
+    }
+    return n;
+}
+
+/* Lets go of the devices that were deleted, as the 'pfds' of the entries
+ * say. */
+static void
+delete_gone(const struct pollfd *pfd)
+{
+    struct entry **entryp = &entries;
+
+    while (*entryp) {
+        if (pfd->revents && is_gone(pfd->fd)) {
+            delete_entry(entryp);
+        } else {
+            entryp = &(*entryp)->next;
+        }
+        pfd++;
+    }
+}
+
 /* Serves until there is nothing to keep and nobody to serve. */
 static void
 serve_all(void)
@@ -220,51 +306,26 @@ serve_all(void)
     unsigned int room = 0;
 
     do {
-        unsigned int n = 1 + n_clients;
-        struct entry **entryp;
+        unsigned int n = fill_pfds(&pfds, &room);
+        bool retry = !n_clients && !n_entries;
 
-        if (n + n_entries > room) {
-            free(pfds);
-            room = 2 * (n + n_entries);
-            pfds = turbotap_zalloc(room * sizeof *pfds);
-            if (!pfds) {
-                return;
-            }
-        }
-        pfds[0] = (struct pollfd) { .fd = LISTENER, .events = POLLIN };
-        for (unsigned int i = 0; i < n_clients; i++) {
-            pfds[1 + i] = (struct pollfd) { .fd = clients[i],
-                                            .events = POLLIN };
-        }
-        /* The last descriptor of an entry is one of a detached queue, which
-         * never has anything to read, but wakes up when its device is
-         * deleted. */
-        for (struct entry *e = entries; e; e = e->next) {
-            pfds[n++] = (struct pollfd) { .fd = e->fds[e->n_fds - 1],
-                                          .events = POLLIN };
-        }
-        if (poll(pfds, n, -1) < 0) {
+        if (!n || poll(pfds, n, retry ? RETRY_MS : -1) < 0) {
+            poll(NULL, 0, RETRY_MS);
             continue;
         }
 
-        entryp = &entries;
-        for (unsigned int i = 1 + n_clients; i < n; i++) {
-            if (pfds[i].revents && is_gone(pfds[i].fd)) {
-                delete_entry(entryp);
-            } else {
-                entryp = &(*entryp)->next;
-            }
-        }
+        delete_gone(pfds + POLL_CLIENTS + n_clients);
         for (unsigned int i = n_clients; i; i--) {
-            if (pfds[i].revents && !serve_client(clients[i - 1])) {
+            if (pfds[POLL_CLIENTS + i - 1].revents
+                && !serve_client(clients[i - 1])) {
                 close(clients[i - 1]);
                 clients[i - 1] = clients[--n_clients];
             }
         }
-        if (pfds[0].revents) {
+        if (pfds[POLL_LISTENER].revents) {
             accept_client();
         }
-    } while (n_entries || n_clients);
+    } while (n_clients || n_entries || !leave());
     free(pfds);
 }
 
@@ -285,23 +346,23 @@ drop_privileges(void)
 int
 main(int argc, char *argv[])
 {
-    struct pollfd first = { .fd = LISTENER, .events = POLLIN };
     int listening;
     socklen_t len = sizeof listening;
 
-    (void) argc;
-    if (getsockopt(LISTENER, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len)
+    if (argc != 2
+        || getsockopt(LISTENER, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len)
         || !listening) {
         fprintf(stderr, "%s: is started by ovs-vswitchd, with a socket as its "
                 "standard input\n", argv[0]);
         return EXIT_FAILURE;
     }
+    path = argv[1];
+    if (path[0] == '/' && chdir("/.")) {
+        return EXIT_FAILURE;
+    }
 
     /* What the switch has open is no business of the keeper. */
     syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0);
-    if (chdir("/.")) {
-        return EXIT_FAILURE;
-    }
     drop_privileges();
     switch (fork()) {
     case -1:
@@ -312,9 +373,6 @@ main(int argc, char *argv[])
         _exit(EXIT_SUCCESS);
     }
 
-    /* The first client is who started us. */
-    poll(&first, 1, -1);
-    accept_client();
     serve_all();
     return EXIT_SUCCESS;
 }

@@ -18,20 +18,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "turbotap-util.h"
 
-/* How long to wait for an answer, in seconds. */
+/* How long to wait for an answer, and for the lock, in seconds. */
 #define PATIENCE 2
-
-/* How often to try to connect to a keeper that ends at that moment. */
-#define MAX_TRIES 10
 
 struct turbotap_keeper {
     int sock;
@@ -97,16 +96,88 @@ turbotap_keeper_recv(int sock, struct turbotap_keeper_msg *msg, int *fds,
             n_fds += more;
         }
     }
-    if (n == sizeof *msg && msg->magic == TURBOTAP_KEEPER_MAGIC
-        && !(hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
-        && memchr(msg->key, 0, sizeof msg->key)) {
-        *n_fdsp = n_fds;
-        return 0;
+    int error = 0;
+
+    if (!n) {
+        error = EPIPE;
+    } else if (n != sizeof *msg || hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC)
+               || msg->magic != TURBOTAP_KEEPER_MAGIC
+               || !memchr(msg->key, 0, sizeof msg->key)) {
+        error = EPROTO;
     }
-    while (n_fds) {
-        close(fds[--n_fds]);
+    if (error) {
+        while (n_fds) {
+            close(fds[--n_fds]);
+        }
     }
-    return n ? EPROTO : EPIPE;
+    *n_fdsp = n_fds;
+    return error;
+}
+
+/* The lock. */
+
+/* Stores the name of the lock of the socket 'path' in the PATH_MAX octets at
+ * 'name'.  Returns 0 or a positive errno value. */
+static int
+make_lock_name(const char *path, char *name)
+{
+    return (snprintf(name, PATH_MAX, "%s.lock", path) < PATH_MAX
+            ? 0 : ENAMETOOLONG);
+}
+
+int
+turbotap_keeper_lock(const char *path)
+{
+    char name[PATH_MAX];
+    int error = make_lock_name(path, name);
+
+    while (!error) {
+        struct stat locked, there;
+        int fd = open(name, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+                      S_IRUSR | S_IWUSR);
+
+        if (fd < 0) {
+            return -errno;
+        }
+        if (flock(fd, LOCK_EX | LOCK_NB) || fstat(fd, &locked)) {
+            error = errno;
+        } else if (!stat(name, &there) && there.st_ino == locked.st_ino
+                   && there.st_dev == locked.st_dev) {
+            return fd;
+        }
+        /* Who had it has removed it since it was opened. */
+        close(fd);
+    }
+    return -error;
+}
+
+void
+turbotap_keeper_unlock(const char *path, int lock)
+{
+    char name[PATH_MAX];
+
+    if (!make_lock_name(path, name)) {
+        unlink(name);
+    }
+    close(lock);
+}
+
+/* Waits for the lock of the socket 'path', and returns it or a negative errno
+ * value.  Nobody has it for longer than it takes to start a program. */
+static int
+wait_for_lock(const char *path)
+{
+    const struct timespec nap = { .tv_nsec = 1000 * 1000 };
+    int lock;
+
+    for (int i = 0; i < PATIENCE * 1000; i++) {
+        lock = turbotap_keeper_lock(path);
+        if (lock != -EWOULDBLOCK) {
+            return lock;
+        }
+        nanosleep(&nap, NULL);
+    }
+    return -ETIMEDOUT;
 }
 
 /* Connecting. */
@@ -166,7 +237,7 @@ spawn_keeper(const char *program, int listener, const char *path)
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t none, all;
-    int status;
+    int status = 0;
     pid_t pid;
     int error;
 
@@ -209,10 +280,22 @@ spawn_keeper(const char *program, int listener, const char *path)
     return status ? ECHILD : 0;
 }
 
-/* Starts a keeper that listens at 'sun', also known as 'path'.  Returns 0 or a
- * positive errno value, EADDRINUSE if somebody else was faster. */
+/* Connects 'sock' to the socket at 'sun'.  Returns 0 or a positive errno
+ * value. */
 static int
-start_keeper(const struct sockaddr_un *sun, const char *path,
+try_connect(int sock, const struct sockaddr_un *sun)
+{
+    if (!connect(sock, (const struct sockaddr *) sun, sizeof *sun)) {
+        return 0;
+    }
+    return errno == EAGAIN ? ETIMEDOUT : errno;
+}
+
+/* Starts a keeper that listens at 'sun', also known as 'path', with 'sock'
+ * connected to it before it looks.  The caller must have the lock.  Returns 0
+ * or a positive errno value. */
+static int
+start_keeper(int sock, const struct sockaddr_un *sun, const char *path,
              const char *program)
 {
     int error = 0;
@@ -225,11 +308,13 @@ start_keeper(const struct sockaddr_un *sun, const char *path,
     /* The permissions are those that the socket has when it is bound, whatever
      * the mask. */
     if (fchmod(listener, S_IRUSR | S_IWUSR)
-        || bind(listener, (const struct sockaddr *) sun, sizeof *sun)
-        || listen(listener, 16)) {
+        || bind(listener, (const struct sockaddr *) sun, sizeof *sun)) {
         error = errno;
     } else {
-        error = spawn_keeper(program, listener, path);
+        error = listen(listener, 16) ? errno : try_connect(sock, sun);
+        if (!error) {
+            error = spawn_keeper(program, listener, path);
+        }
         if (error) {
             unlink(sun->sun_path);
         }
@@ -238,11 +323,56 @@ start_keeper(const struct sockaddr_un *sun, const char *path,
     return error;
 }
 
+/* Opens a socket that waits no longer than for PATIENCE, and stores it in
+ * '*sockp'.  Returns 0 or a positive errno value. */
+static int
+open_socket(int *sockp)
+{
+    const struct timeval patience = { .tv_sec = PATIENCE };
+    int error;
+
+    *sockp = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (*sockp < 0) {
+        return errno;
+    }
+    if (setsockopt(*sockp, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience)
+        || setsockopt(*sockp, SOL_SOCKET, SO_SNDTIMEO, &patience,
+                      sizeof patience)) {
+        error = errno;
+        close(*sockp);
+        return error;
+    }
+    return 0;
+}
+
+/* Connects 'sock' to the keeper at 'sun', also known as 'path', or to one that
+ * it starts.  Returns 0 or a positive errno value. */
+static int
+find_or_start(int sock, const struct sockaddr_un *sun, const char *path,
+              const char *program)
+{
+    int lock = wait_for_lock(sun->sun_path);
+    int error;
+
+    if (lock < 0) {
+        return -lock;
+    }
+    error = try_connect(sock, sun);
+    if (error == ECONNREFUSED) {
+        /* Of one that was killed. */
+        unlink(sun->sun_path);
+    }
+    if (error == ECONNREFUSED || error == ENOENT) {
+        error = start_keeper(sock, sun, path, program);
+    }
+    turbotap_keeper_unlock(sun->sun_path, lock);
+    return error;
+}
+
 int
 turbotap_keeper_connect(const char *path, const char *program,
                         struct turbotap_keeper **keeperp)
 {
-    const struct timeval patience = { .tv_sec = PATIENCE };
     struct sockaddr_un sun;
     int error, sock, dir;
 
@@ -251,40 +381,16 @@ turbotap_keeper_connect(const char *path, const char *program,
     if (error) {
         return error;
     }
-    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (sock < 0) {
-        error = errno;
+    error = open_socket(&sock);
+    if (error) {
         close(dir);
         return error;
     }
 
-    for (int i = 0; i < MAX_TRIES; i++) {
-        error = (connect(sock, (struct sockaddr *) &sun, sizeof sun)
-                 ? errno : 0);
-        if (error == ECONNREFUSED) {
-            /* One that has ended, or that does not listen yet. */
-            if (i) {
-                unlink(sun.sun_path);
-            }
-        } else if (error != ENOENT) {
-            break;
-        }
-        error = start_keeper(&sun, path, program);
-        if (error && error != EADDRINUSE) {
-            break;
-        }
-    }
+    error = find_or_start(sock, &sun, path, program);
     close(dir);
-
     if (!error) {
         error = check_peer(sock);
-    }
-    if (!error
-        && (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience,
-                       sizeof patience)
-            || setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience,
-                          sizeof patience))) {
-        error = errno;
     }
     if (!error) {
         *keeperp = turbotap_zalloc(sizeof **keeperp);

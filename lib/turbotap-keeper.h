@@ -14,8 +14,8 @@
  *
  * The keeper listens on a UNIX socket of type SOCK_SEQPACKET.  It is started
  * by the first switch that finds none there, serves only its own user and
- * root, has no capability, opens nothing, and ends when it holds nothing and
- * nobody is connected.  It lets go of a device that was deleted.
+ * root, has no capability, and ends when it holds nothing and nobody is
+ * connected.  It lets go of a device that was deleted.
  *
  * This file is also the protocol: a struct turbotap_keeper_msg, with
  * descriptors in SCM_RIGHTS (unix(7)), is answered by one.  It must not know
@@ -42,7 +42,8 @@ struct turbotap_keeper;
 /* Connects to the keeper at the socket 'path', which it starts with 'program'
  * if there is none, and stores it in '*keeperp'.  Returns 0 or a positive
  * errno value: ENOENT if 'program' cannot be found; EACCES, EPERM if the
- * keeper there is another user's. */
+ * keeper there is another user's, or the folder is; ETIMEDOUT if somebody else
+ * takes too long to start one. */
 int turbotap_keeper_connect(const char *path, const char *program,
                             struct turbotap_keeper **keeperp);
 
@@ -110,5 +111,13 @@ int turbotap_keeper_send(int sock, const struct turbotap_keeper_msg *msg,
  * EPIPE at the end, EPROTO if it is not a message of this protocol. */
 int turbotap_keeper_recv(int sock, struct turbotap_keeper_msg *msg, int *fds,
                          unsigned int *n_fdsp);
+
+/* Takes the lock of the socket 'path', under which alone anybody connects to
+ * it, makes it or removes it.  Returns a descriptor for
+ * turbotap_keeper_unlock(), or a negative errno value: -EWOULDBLOCK if it is
+ * taken.  The lock is a file beside the socket, there for as long as it is
+ * taken. */
+int turbotap_keeper_lock(const char *path);
+void turbotap_keeper_unlock(const char *path, int lock);
 
 #endif /* turbotap-keeper.h */

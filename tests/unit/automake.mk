@@ -41,7 +41,11 @@ tests_unit_test_dev_SOURCES = tests/unit/test-dev.c $(unit_test_host)
 tests_unit_test_gro_SOURCES = tests/unit/test-gro.c $(unit_test_packet)
 tests_unit_test_gso_SOURCES = tests/unit/test-gso.c $(unit_test_packet)
 tests_unit_test_idle_SOURCES = tests/unit/test-idle.c $(unit_test_host)
-tests_unit_test_keeper_SOURCES = tests/unit/test-keeper.c $(unit_test_host)
+tests_unit_test_keeper_SOURCES = \
+	tests/unit/test-keeper.c \
+	tests/unit/test-keeper.h \
+	tests/unit/test-keeper-process.c \
+	$(unit_test_host)
 tests_unit_test_link_SOURCES = tests/unit/test-link.c $(unit_test_host)
 tests_unit_test_merge_SOURCES = \
 	tests/unit/test-merge.c \

@@ -3,8 +3,8 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* Tests lib/turbotap-keeper.c and the program turbotap-keeper with real tap
- * devices.  Each test has a socket of its own, and its keeper ends with it. */
+/* Tests lib/turbotap-keeper.c and the program turbotap-keeper: what they are
+ * asked for and answer.  See also test-keeper.h. */
 
 #include <config.h>
 
@@ -25,23 +25,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "host.h"
-#include "turbotap-dev.h"
-#include "turbotap-keeper.h"
+#include "test-keeper.h"
 
-#define TAP "ttk0"
-#define PROGRAM "vswitchd/turbotap-keeper"
 #define NOBODY 65534
 
-struct fixture {
-    char folder[64];
-    char path[96];
-    unsigned int n_fds;         /* Before the test. */
-    struct turbotap_keeper *keeper;
-    struct turbotap_dev *dev;   /* With one receive and one transmit queue. */
-};
-
-static struct turbotap_keeper *
+struct turbotap_keeper *
 connect_keeper(const struct fixture *f)
 {
     struct turbotap_keeper *keeper;
@@ -50,7 +38,14 @@ connect_keeper(const struct fixture *f)
     return keeper;
 }
 
-static int
+void
+disconnect(struct fixture *f)
+{
+    turbotap_keeper_close(f->keeper);
+    f->keeper = NULL;
+}
+
+int
 setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
@@ -66,27 +61,26 @@ setup(void **state)
     return 0;
 }
 
-/* Waits for the keeper at 'f->path' to have ended: nobody accepts there. */
-static int
+/* The keeper must end, and leave no file behind. */
+int
 teardown(void **state)
 {
     struct fixture *f = *state;
     char key[TURBOTAP_KEEPER_KEY_LEN];
 
     turbotap_dev_close(f->dev);
-    while (!turbotap_keeper_list(f->keeper, 0, key)) {
+    while (f->keeper && !turbotap_keeper_list(f->keeper, 0, key)) {
         assert_int_equal(turbotap_keeper_remove(f->keeper, key), 0);
     }
-    turbotap_keeper_close(f->keeper);
+    disconnect(f);
     assert_int_equal(host_count_fds(), f->n_fds);
-    unlink(f->path);
+    wait_for_end(f);
     assert_int_equal(rmdir(f->folder), 0);
     free(f);
     return 0;
 }
 
-/* Has the keeper hold the queues of 'f->dev' under 'key'. */
-static int
+int
 put(struct fixture *f, const char *key, char mark)
 {
     const int fds[] = { turbotap_dev_rxq_fd(f->dev, 0),
@@ -96,9 +90,7 @@ put(struct fixture *f, const char *key, char mark)
     return turbotap_keeper_put(f->keeper, key, data, fds, 2);
 }
 
-/* Asserts that what is under 'key' has 'mark', and stores the two descriptors
- * in 'fds'. */
-static void
+void
 get(struct fixture *f, const char *key, char mark, int *fds)
 {
     char data[TURBOTAP_KEEPER_DATA_LEN];
@@ -112,6 +104,16 @@ get(struct fixture *f, const char *key, char mark, int *fds)
     for (int i = 0; i < 2; i++) {
         assert_int_not_equal(fcntl(fds[i], F_GETFD) & FD_CLOEXEC, 0);
     }
+}
+
+void
+check_holds(struct fixture *f, const char *key, char mark)
+{
+    int fds[2];
+
+    get(f, key, mark, fds);
+    close(fds[0]);
+    close(fds[1]);
 }
 
 static void
@@ -129,12 +131,8 @@ test_put_and_get(void **state)
     assert_int_equal(put(f, "a", 1), 0);
     assert_int_equal(put(f, "b", 2), 0);
     assert_int_equal(put(f, "a", 3), 0);
-    get(f, "a", 3, fds);
-    close(fds[0]);
-    close(fds[1]);
-    get(f, "b", 2, fds);
-    close(fds[0]);
-    close(fds[1]);
+    check_holds(f, "a", 3);
+    check_holds(f, "b", 2);
     assert_int_equal(turbotap_keeper_list(f->keeper, 1, key), 0);
     assert_int_equal(turbotap_keeper_list(f->keeper, 2, key), ENOENT);
     assert_int_equal(turbotap_keeper_remove(f->keeper, "a"), 0);
@@ -205,50 +203,6 @@ test_survives(void **state)
     }
 }
 
-static void *
-connect_thread(void *f_)
-{
-    return connect_keeper(f_);
-}
-
-/* All who start at the same time find the same one. */
-static void
-test_ends_and_starts(void **state)
-{
-    struct fixture *f = *state;
-    struct turbotap_keeper *keepers[4];
-    pthread_t threads[4];
-
-    for (int round = 0; round < 10; round++) {
-        /* It ends when it holds nothing and nobody is there. */
-        turbotap_keeper_close(f->keeper);
-        f->keeper = connect_keeper(f);
-        for (int i = 0; i < 4; i++) {
-            assert_int_equal(pthread_create(&threads[i], NULL, connect_thread,
-                                            f), 0);
-        }
-        for (int i = 0; i < 4; i++) {
-            pthread_join(threads[i], (void **) &keepers[i]);
-        }
-        if (!put(f, "x", round)) {
-            struct turbotap_keeper *first = f->keeper;
-            int fds[2];
-
-            for (int i = 0; i < 4; i++) {
-                f->keeper = keepers[i];
-                get(f, "x", round, fds);
-                close(fds[0]);
-                close(fds[1]);
-            }
-            f->keeper = first;
-            assert_int_equal(turbotap_keeper_remove(f->keeper, "x"), 0);
-        }
-        for (int i = 0; i < 4; i++) {
-            turbotap_keeper_close(keepers[i]);
-        }
-    }
-}
-
 /* What is not a request ends the connection, and nothing else. */
 static void
 test_malformed(void **state)
@@ -290,9 +244,7 @@ test_malformed(void **state)
                                               fds, &n), EPIPE);
         turbotap_keeper_close(other);
     }
-    get(f, "a", 1, fds);
-    close(fds[0]);
-    close(fds[1]);
+    check_holds(f, "a", 1);
 }
 
 static void
@@ -357,10 +309,12 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_put_and_get),
         TEST(test_survives),
-        TEST(test_ends_and_starts),
         TEST(test_malformed),
         TEST(test_other_user),
         TEST(test_no_program),
+        TEST(test_starters),
+        TEST(test_ends_and_starts),
+        TEST(test_lock),
     };
 
     host_enter_namespace();

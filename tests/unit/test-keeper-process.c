@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* Tests turbotap-keeper as a process: that there is one, and that it
+ * ends.  See also test-keeper.h. */
+
+#include <config.h>
+
+#include "test-keeper.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* How many start at once, and how often. */
+#define STARTERS 7
+#define ROUNDS 60
+
+/* For how long to look whether something happens, in ms. */
+#define WHILE 500
+
+/* Processes. */
+
+/* Returns true if process 'pid' is a keeper at 'path'. */
+static bool
+is_keeper(const char *pid, const char *path)
+{
+    char name[64], args[256];
+    size_t n = 0;
+    FILE *file;
+
+    snprintf(name, sizeof name, "/proc/%s/cmdline", pid);
+    file = fopen(name, "re");
+    if (file) {
+        n = fread(args, 1, sizeof args - 1, file);
+        fclose(file);
+    }
+    args[n] = '\0';
+    return !strcmp(args, PROGRAM) && !strcmp(args + sizeof PROGRAM, path);
+}
+
+unsigned int
+count_keepers(const struct fixture *f, pid_t *pidp)
+{
+    DIR *proc = opendir("/proc");
+    unsigned int n = 0;
+    struct dirent *d;
+
+    assert_non_null(proc);
+    while ((d = readdir(proc))) {
+        if (is_keeper(d->d_name, f->path)) {
+            n++;
+            if (pidp) {
+                *pidp = atoi(d->d_name);
+            }
+        }
+    }
+    closedir(proc);
+    return n;
+}
+
+/* The current time, in ms. */
+static long long int
+now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+/* Waits for there to be 'n' keepers of 'f'. */
+static void
+wait_for_keepers(const struct fixture *f, unsigned int n)
+{
+    const struct timespec nap = { .tv_nsec = 1000 * 1000 };
+    const long long int deadline = now_ms() + HOST_PATIENCE;
+
+    while (count_keepers(f, NULL) != n) {
+        if (now_ms() > deadline) {
+            fail_msg("%u keepers, not %u", count_keepers(f, NULL), n);
+        }
+        nanosleep(&nap, NULL);
+    }
+}
+
+void
+wait_for_end(const struct fixture *f)
+{
+    wait_for_keepers(f, 0);
+    assert_int_equal(access(f->path, F_OK), -1);
+}
+
+/* Starting. */
+
+/* Makes the socket of 'f', which does not listen yet.  Returns its
+ * descriptor. */
+static int
+bind_socket(const struct fixture *f)
+{
+    struct sockaddr_un sun = { .sun_family = AF_UNIX };
+    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    strcpy(sun.sun_path, f->path);
+    assert_int_equal(bind(sock, (struct sockaddr *) &sun, sizeof sun), 0);
+    return sock;
+}
+
+/* One of the starters: connects when 'go' is at its end, says so through
+ * 'ready', and stays until 'end' is at its end. */
+static void
+run_starter(struct fixture *f, int i, int go, int ready, int end)
+{
+    char key[] = { 'a' + i, '\0' };
+    char c = 0;
+
+    if (read(go, &c, 1) || turbotap_keeper_connect(f->path, PROGRAM,
+                                                   &f->keeper)) {
+        _exit(1);
+    }
+    c = put(f, key, i);
+    if (write(ready, &c, 1) != 1 || read(end, &c, 1)) {
+        _exit(2);
+    }
+    _exit(0);
+}
+
+/* All who start at the same time find the same one, which ends. */
+void
+test_starters(void **state)
+{
+    struct fixture *f = *state;
+
+    disconnect(f);
+    for (int round = 0; round < ROUNDS; round++) {
+        int go[2], ready[2], end[2], status;
+        char key[TURBOTAP_KEEPER_KEY_LEN];
+        pid_t pids[STARTERS];
+
+        wait_for_end(f);
+        if (round % 2) {
+            close(bind_socket(f));
+        }
+        assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(end, O_CLOEXEC), 0);
+        for (int i = 0; i < STARTERS; i++) {
+            pids[i] = fork();
+            if (!pids[i]) {
+                close(go[1]);
+                close(end[1]);
+                run_starter(f, i, go[0], ready[1], end[0]);
+            }
+        }
+        close(go[0]);
+        close(go[1]);
+        close(ready[1]);
+        close(end[0]);
+        for (int i = 0; i < STARTERS; i++) {
+            char error;
+
+            assert_true(host_wait_readable(ready[0], HOST_PATIENCE));
+            assert_int_equal(read(ready[0], &error, 1), 1);
+            assert_int_equal(error, 0);
+        }
+
+        assert_int_equal(count_keepers(f, NULL), 1);
+        f->keeper = connect_keeper(f);
+        for (int i = 0; i < STARTERS; i++) {
+            assert_int_equal(turbotap_keeper_list(f->keeper, 0, key), 0);
+            assert_int_equal(turbotap_keeper_remove(f->keeper, key), 0);
+        }
+        close(ready[0]);
+        close(end[1]);
+        for (int i = 0; i < STARTERS; i++) {
+            assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+            assert_int_equal(status, 0);
+        }
+        disconnect(f);
+    }
+}
+
+/* Who has connected is served, even if the keeper was about to end. */
+void
+test_ends_and_starts(void **state)
+{
+    struct fixture *f = *state;
+    char key[TURBOTAP_KEEPER_KEY_LEN];
+
+    for (int round = 0; round < 10 * ROUNDS; round++) {
+        disconnect(f);
+        f->keeper = connect_keeper(f);
+        assert_int_equal(turbotap_keeper_list(f->keeper, 0, key), ENOENT);
+    }
+}
+
+/* Nobody takes the socket away from who is about to listen on it. */
+void
+test_lock(void **state)
+{
+    struct fixture *f = *state;
+    int listener, lock, client, status, done[2];
+    struct stat before, after;
+    char name[128];
+    pid_t pid;
+
+    disconnect(f);
+    wait_for_end(f);
+    snprintf(name, sizeof name, "%s.lock", f->path);
+    lock = open(name, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    assert_int_equal(flock(lock, LOCK_EX), 0);
+    listener = bind_socket(f);
+    assert_int_equal(stat(f->path, &before), 0);
+
+    assert_int_equal(pipe2(done, O_CLOEXEC), 0);
+    pid = fork();
+    if (!pid) {
+        struct turbotap_keeper *keeper;
+
+        _exit(turbotap_keeper_connect(f->path, PROGRAM, &keeper));
+    }
+    close(done[1]);
+    assert_false(host_wait_readable(done[0], WHILE));
+    assert_int_equal(count_keepers(f, NULL), 0);
+    assert_int_equal(stat(f->path, &after), 0);
+    assert_int_equal(after.st_ino, before.st_ino);
+
+    /* It is the one that is found. */
+    assert_int_equal(listen(listener, 1), 0);
+    unlink(name);
+    close(lock);
+    assert_true(host_wait_readable(listener, HOST_PATIENCE));
+    client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    assert_true(client >= 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    close(client);
+    close(listener);
+    close(done[0]);
+    assert_int_equal(unlink(f->path), 0);
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+
+/* What the files test-keeper*.c share: a keeper and a real tap device for it
+ * to hold.  Each test has a socket of its own, and its keeper ends with it. */
+
+#ifndef TEST_KEEPER_H
+#define TEST_KEEPER_H 1
+
+#include <sys/types.h>
+
+#include "host.h"
+#include "turbotap-dev.h"
+#include "turbotap-keeper.h"
+
+#define TAP "ttk0"
+#define PROGRAM "vswitchd/turbotap-keeper"
+
+struct fixture {
+    char folder[64];
+    char path[96];
+    unsigned int n_fds;         /* Before the test. */
+    struct turbotap_keeper *keeper;
+    struct turbotap_dev *dev;   /* With one receive and one transmit queue. */
+};
+
+int setup(void **state);
+int teardown(void **state);
+
+/* Returns a new connection to the keeper of 'f'. */
+struct turbotap_keeper *connect_keeper(const struct fixture *f);
+
+/* Closes 'f->keeper', and makes it null. */
+void disconnect(struct fixture *f);
+
+/* Has the keeper hold the queues of 'f->dev' under 'key'.  Returns what
+ * turbotap_keeper_put() does. */
+int put(struct fixture *f, const char *key, char mark);
+
+/* Asserts that what is under 'key' has 'mark', and stores the two descriptors
+ * in 'fds'. */
+void get(struct fixture *f, const char *key, char mark, int *fds);
+
+/* The same without wanting them. */
+void check_holds(struct fixture *f, const char *key, char mark);
+
+/* Processes. */
+
+/* Returns the number of keepers at the socket of 'f', and stores the ID of one
+ * in '*pidp', unless that is null. */
+unsigned int count_keepers(const struct fixture *f, pid_t *pidp);
+
+/* Waits for there to be none, which must have left no file behind. */
+void wait_for_end(const struct fixture *f);
+
+/* Tests in test-keeper-process.c. */
+void test_starters(void **state);
+void test_ends_and_starts(void **state);
+void test_lock(void **state);
+
+#endif /* test-keeper.h */
