@@ -12,6 +12,7 @@
 #include "turbotap-keeper.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -31,7 +33,7 @@
 #define LISTENER STDIN_FILENO
 
 /* The most switches that are connected at a time: one that starts while
- * another one ends. */
+ * another one ends.  More have to wait. */
 #define MAX_CLIENTS 8
 
 /* When to try again what could not be done, in ms. */
@@ -49,6 +51,8 @@ struct entry {
 static struct entry *entries;
 static unsigned int n_entries;
 
+/* The connections, and for each one that there may be beside them a spare
+ * descriptor, -1 if there is none: what is kept must not take their place. */
 static int clients[MAX_CLIENTS];
 static unsigned int n_clients;
 
@@ -100,15 +104,21 @@ is_gone(int fd)
 /* Serving. */
 
 /* Keeps the 'n_fds' descriptors in 'fds', which are ours from now on, as 'msg'
- * says.  Returns 0 or a positive errno value. */
+ * says, unless there is an 'error' already.  Returns 0 or a positive errno
+ * value. */
 static int
-put(const struct turbotap_keeper_msg *msg, int *fds, unsigned int n_fds)
+put(const struct turbotap_keeper_msg *msg, int *fds, unsigned int n_fds,
+    int error)
 {
     struct entry **old = find(msg->key);
     struct entry *entry = NULL;
-    int error = 0;
 
-    if (!n_fds || !msg->key[0]) {
+    if (*old) {
+        delete_entry(old);
+    }
+    if (error) {
+        /* Nothing came. */
+    } else if (!n_fds || !msg->key[0]) {
         error = EINVAL;
     } else if (is_gone(fds[0])) {
         error = EBADFD;
@@ -121,9 +131,6 @@ put(const struct turbotap_keeper_msg *msg, int *fds, unsigned int n_fds)
         return error;
     }
 
-    if (*old) {
-        delete_entry(old);
-    }
     memcpy(entry->key, msg->key, sizeof entry->key);
     memcpy(entry->data, msg->data, sizeof entry->data);
     memcpy(entry->fds, fds, n_fds * sizeof *fds);
@@ -134,17 +141,17 @@ put(const struct turbotap_keeper_msg *msg, int *fds, unsigned int n_fds)
     return 0;
 }
 
-/* Does what 'msg', which came with the 'n_fds' descriptors in 'fds', asks for,
- * and makes it the answer.  Returns the entry whose descriptors go with it, or
- * a null pointer. */
+/* Does what 'msg', which came with the 'n_fds' descriptors in 'fds', or with
+ * 'error' instead, asks for, and makes it the answer.  Returns the entry whose
+ * descriptors go with it, or a null pointer. */
 static const struct entry *
-serve(struct turbotap_keeper_msg *msg, int *fds, unsigned int n_fds)
+serve(struct turbotap_keeper_msg *msg, int *fds, unsigned int n_fds, int error)
 {
     struct entry **entryp = find(msg->key);
     struct entry *entry = entries;
 
     if (msg->op == TURBOTAP_KEEPER_PUT) {
-        msg->error = put(msg, fds, n_fds);
+        msg->error = put(msg, fds, n_fds, error);
         return NULL;
     }
 
@@ -189,33 +196,53 @@ serve_client(int client)
     int fds[TURBOTAP_KEEPER_MAX_FDS];
     const struct entry *entry;
     unsigned int n_fds;
+    int error;
 
-    if (turbotap_keeper_recv(client, &msg, fds, &n_fds)) {
+    error = turbotap_keeper_recv(client, &msg, fds, &n_fds);
+    if (error && error != EMFILE) {
         return false;
     }
-    entry = serve(&msg, fds, n_fds);
+    entry = serve(&msg, fds, n_fds, error);
     return !turbotap_keeper_send(client, &msg, entry ? entry->fds : NULL,
                                  entry ? entry->n_fds : 0);
 }
 
+/* Returns a spare descriptor for 'clients'. */
+static int
+make_spare(void)
+{
+    return fcntl(LISTENER, F_DUPFD_CLOEXEC, 0);
+}
+
 static void
+drop_client(unsigned int i)
+{
+    close(clients[i]);
+    clients[i] = clients[--n_clients];
+    clients[n_clients] = make_spare();
+}
+
+/* Accepts a client, for whom there must be room.  Returns false if it has to
+ * wait. */
+static bool
 accept_client(void)
 {
     struct ucred cred;
     socklen_t len = sizeof cred;
     int client;
 
+    close(clients[n_clients]);
     client = accept4(LISTENER, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (client < 0) {
-        return;
+        clients[n_clients] = make_spare();
+        return false;
     }
-    if (n_clients < MAX_CLIENTS
-        && !getsockopt(client, SOL_SOCKET, SO_PEERCRED, &cred, &len)
-        && (cred.uid == geteuid() || !cred.uid)) {
-        clients[n_clients++] = client;
-    } else {
-        close(client);
+    clients[n_clients++] = client;
+    if (getsockopt(client, SOL_SOCKET, SO_PEERCRED, &cred, &len)
+        || (cred.uid != geteuid() && cred.uid)) {
+        drop_client(n_clients - 1);
     }
+    return true;
 }
 
 /* The socket's file. */
@@ -254,7 +281,7 @@ enum {
  * replaces if there are not enough.  Returns their number, 0 if there is no
  * memory. */
 static unsigned int
-fill_pfds(struct pollfd **pfdsp, unsigned int *roomp)
+fill_pfds(struct pollfd **pfdsp, unsigned int *roomp, bool accept)
 {
     unsigned int n = POLL_CLIENTS + n_clients + n_entries;
     struct pollfd *pfd = *pfdsp;
@@ -268,7 +295,8 @@ fill_pfds(struct pollfd **pfdsp, unsigned int *roomp)
         *pfdsp = pfd;
         *roomp = 2 * n;
     }
-    *pfd++ = (struct pollfd) { .fd = LISTENER, .events = POLLIN };
+    *pfd++ = (struct pollfd) { .fd = accept ? LISTENER : -1,
+                               .events = POLLIN };
     for (unsigned int i = 0; i < n_clients; i++) {
         *pfd++ = (struct pollfd) { .fd = clients[i], .events = POLLIN };
     }
@@ -304,10 +332,12 @@ serve_all(void)
 {
     struct pollfd *pfds = NULL;
     unsigned int room = 0;
+    bool accept = true;
 
     do {
-        unsigned int n = fill_pfds(&pfds, &room);
-        bool retry = !n_clients && !n_entries;
+        unsigned int n = fill_pfds(&pfds, &room,
+                                   accept && n_clients < MAX_CLIENTS);
+        bool retry = !accept || (!n_clients && !n_entries);
 
         if (!n || poll(pfds, n, retry ? RETRY_MS : -1) < 0) {
             poll(NULL, 0, RETRY_MS);
@@ -318,13 +348,10 @@ serve_all(void)
         for (unsigned int i = n_clients; i; i--) {
             if (pfds[POLL_CLIENTS + i - 1].revents
                 && !serve_client(clients[i - 1])) {
-                close(clients[i - 1]);
-                clients[i - 1] = clients[--n_clients];
+                drop_client(i - 1);
             }
         }
-        if (pfds[POLL_LISTENER].revents) {
-            accept_client();
-        }
+        accept = !pfds[POLL_LISTENER].revents || accept_client();
     } while (n_clients || n_entries || !leave());
     free(pfds);
 }
@@ -341,6 +368,18 @@ drop_privileges(void)
     memset(none, 0, sizeof none);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     syscall(SYS_capset, &header, none);
+}
+
+/* Allows as many descriptors as it may. */
+static void
+raise_limit(void)
+{
+    struct rlimit limit;
+
+    if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
 }
 
 int
@@ -363,6 +402,10 @@ main(int argc, char *argv[])
 
     /* What the switch has open is no business of the keeper. */
     syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0);
+    raise_limit();
+    for (unsigned int i = 0; i < MAX_CLIENTS; i++) {
+        clients[i] = make_spare();
+    }
     drop_privileges();
     switch (fork()) {
     case -1:

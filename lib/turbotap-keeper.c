@@ -100,10 +100,12 @@ turbotap_keeper_recv(int sock, struct turbotap_keeper_msg *msg, int *fds,
 
     if (!n) {
         error = EPIPE;
-    } else if (n != sizeof *msg || hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC)
+    } else if (n != sizeof *msg || hdr.msg_flags & MSG_TRUNC
                || msg->magic != TURBOTAP_KEEPER_MAGIC
                || !memchr(msg->key, 0, sizeof msg->key)) {
         error = EPROTO;
+    } else if (hdr.msg_flags & MSG_CTRUNC) {
+        error = EMFILE;
     }
     if (error) {
         while (n_fds) {
@@ -464,10 +466,16 @@ turbotap_keeper_put(struct turbotap_keeper *keeper, const char *key,
                     const void *data, const int *fds, unsigned int n_fds)
 {
     struct turbotap_keeper_msg msg = { .error = 0 };
+    int error = EMFILE;
 
-    memcpy(msg.data, data, sizeof msg.data);
-    return request(keeper, &msg, TURBOTAP_KEEPER_PUT, key, fds, n_fds, NULL,
-                   NULL);
+    /* Twice, since the first time may have made room: of what it held under
+     * 'key'. */
+    for (int i = 0; i < 2 && error == EMFILE; i++) {
+        memcpy(msg.data, data, sizeof msg.data);
+        error = request(keeper, &msg, TURBOTAP_KEEPER_PUT, key, fds, n_fds,
+                        NULL, NULL);
+    }
+    return error;
 }
 
 int

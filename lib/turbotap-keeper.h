@@ -55,12 +55,14 @@ void turbotap_keeper_close(struct turbotap_keeper *);
 int turbotap_keeper_fd(const struct turbotap_keeper *);
 
 /* Each asks the keeper for something and waits for the answer.  They return 0
- * or a positive errno value: ENOENT if it has nothing under 'key'; ETIMEDOUT,
+ * or a positive errno value: ENOENT if it has nothing under 'key'; EMFILE if
+ * it, or in get() the caller, has no room for so many descriptors; ETIMEDOUT,
  * EPIPE, EPROTO: the connection is of no more use.
  *
  * put() has it hold copies of the 'n_fds' descriptors in 'fds', at least one,
  * all of queues of one tap device, with the TURBOTAP_KEEPER_DATA_LEN octets at
- * 'data', instead of what it held under 'key'.  Their owner stays the caller.
+ * 'data', instead of what it held under 'key', of which it lets go even if it
+ * fails.  Their owner stays the caller.
  *
  * get() stores copies of them in 'fds', which has room for
  * TURBOTAP_KEEPER_MAX_FDS and which the caller has to close, their number in
@@ -108,7 +110,8 @@ int turbotap_keeper_send(int sock, const struct turbotap_keeper_msg *msg,
 /* Receives a message into '*msg' and its descriptors, close-on-exec, into
  * 'fds', which has room for TURBOTAP_KEEPER_MAX_FDS, and their number into
  * '*n_fdsp'. Returns 0 or a positive errno value, and then there are none:
- * EPIPE at the end, EPROTO if it is not a message of this protocol. */
+ * EMFILE if there was no room for them, but '*msg' is what was sent; EPIPE at
+ * the end, EPROTO if it is not a message of this protocol. */
 int turbotap_keeper_recv(int sock, struct turbotap_keeper_msg *msg, int *fds,
                          unsigned int *n_fdsp);
 

@@ -3,8 +3,8 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* Tests turbotap-keeper as a process: that there is one, and that it
- * ends.  See also test-keeper.h. */
+/* Tests turbotap-keeper as a process: that there is one, that it ends, and
+ * that it does without what it cannot have.  See also test-keeper.h. */
 
 #include <config.h>
 
@@ -31,7 +31,7 @@
 #define STARTERS 7
 #define ROUNDS 60
 
-/* For how long to look whether something happens, in ms. */
+/* For how long to look at how much CPU time the keeper takes, in ms. */
 #define WHILE 500
 
 /* Processes. */
@@ -104,6 +104,40 @@ wait_for_end(const struct fixture *f)
 {
     wait_for_keepers(f, 0);
     assert_int_equal(access(f->path, F_OK), -1);
+}
+
+/* Stores the state of process 'pid', as ps(1) shows it, in '*statep'.  Returns
+ * the CPU time that it has taken, in ms. */
+static long long int
+get_stat(pid_t pid, char *statep)
+{
+    unsigned long long int user, system;
+    char name[64];
+    FILE *file;
+
+    snprintf(name, sizeof name, "/proc/%d/stat", pid);
+    file = fopen(name, "re");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%*d (%*[^)]) %c %*d %*d %*d %*d %*d %*u "
+                            "%*u %*u %*u %*u %llu %llu",
+                            statep, &user, &system), 3);
+    fclose(file);
+    return (user + system) * 1000 / sysconf(_SC_CLK_TCK);
+}
+
+/* Asserts that the keeper of 'f' takes next to no CPU time while it has
+ * nothing to say to 'client'. */
+static void
+check_idle(const struct fixture *f, const struct turbotap_keeper *client)
+{
+    long long int before;
+    char state;
+    pid_t pid;
+
+    assert_int_equal(count_keepers(f, &pid), 1);
+    before = get_stat(pid, &state);
+    assert_false(host_wait_readable(turbotap_keeper_fd(client), WHILE));
+    assert_in_range(get_stat(pid, &state) - before, 0, WHILE / 10);
 }
 
 /* Starting. */
@@ -209,6 +243,24 @@ test_ends_and_starts(void **state)
     }
 }
 
+/* More than it serves at a time have to wait. */
+void
+test_many(void **state)
+{
+    struct fixture *f = *state;
+    char key[TURBOTAP_KEEPER_KEY_LEN];
+    struct turbotap_keeper *others[20];
+
+    for (int i = 0; i < 20; i++) {
+        others[i] = connect_keeper(f);
+    }
+    check_idle(f, others[19]);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(turbotap_keeper_list(others[i], 0, key), ENOENT);
+        turbotap_keeper_close(others[i]);
+    }
+}
+
 /* Nobody takes the socket away from who is about to listen on it. */
 void
 test_lock(void **state)
@@ -253,4 +305,105 @@ test_lock(void **state)
     close(listener);
     close(done[0]);
     assert_int_equal(unlink(f->path), 0);
+}
+
+/* Descriptors. */
+
+/* Has a keeper started with the limits 'soft' and 'hard', and connects to
+ * it. */
+static void
+start_with_limits(struct fixture *f, rlim_t soft, rlim_t hard)
+{
+    pid_t pid;
+    int status;
+
+    disconnect(f);
+    wait_for_end(f);
+    pid = fork();
+    if (!pid) {
+        struct rlimit limit = { .rlim_cur = soft, .rlim_max = hard };
+
+        _exit(setrlimit(RLIMIT_NOFILE, &limit)
+              || turbotap_keeper_connect(f->path, PROGRAM, &f->keeper)
+              || put(f, "first", 1));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(count_keepers(f, NULL), 1);
+    f->keeper = connect_keeper(f);
+}
+
+/* One that has no room for more says so, and goes on. */
+void
+test_full(void **state)
+{
+    struct fixture *f = *state;
+    const int fd = turbotap_dev_txq_fd(f->dev, 0);
+    char data[TURBOTAP_KEEPER_DATA_LEN] = { 0 };
+    struct turbotap_keeper *first;
+    char key[16];
+    int error = 0;
+    int n;
+
+    start_with_limits(f, 24, 64);
+    for (n = 0; !error && n < 100; n++) {
+        snprintf(key, sizeof key, "%d", n);
+        error = turbotap_keeper_put(f->keeper, key, data, &fd, 1);
+    }
+    n--;
+    assert_int_equal(error, EMFILE);
+
+    /* It takes what it may: the hard limit. */
+    assert_in_range(n, 25, 64);
+
+    /* It serves, has room for new clients, and for what comes in the place of
+     * what it holds. */
+    check_holds(f, "first", 1);
+    first = f->keeper;
+    f->keeper = connect_keeper(f);
+    check_holds(f, "first", 1);
+    assert_int_equal(put(f, "first", 2), 0);
+    check_holds(f, "first", 2);
+
+    /* What it has no room for costs at most what was under the same key. */
+    assert_int_equal(put(f, "0", 3), EMFILE);
+    assert_int_equal(turbotap_keeper_remove(f->keeper, "0"), ENOENT);
+    assert_int_equal(turbotap_keeper_remove(f->keeper, "1"), 0);
+    assert_int_equal(put(f, "0", 3), 0);
+    check_holds(f, "0", 3);
+    check_holds(f, "first", 2);
+    turbotap_keeper_close(first);
+}
+
+/* Nor does it burn the CPU when somebody connects whom it cannot serve. */
+void
+test_no_descriptor(void **state)
+{
+    struct fixture *f = *state;
+    struct turbotap_keeper_msg msg = { .magic = TURBOTAP_KEEPER_MAGIC,
+                                       .op = TURBOTAP_KEEPER_LIST };
+    const struct rlimit none = { .rlim_cur = 4, .rlim_max = 64 };
+    const struct rlimit some = { .rlim_cur = 64, .rlim_max = 64 };
+    int fds[TURBOTAP_KEEPER_MAX_FDS];
+    struct turbotap_keeper *other;
+    unsigned int n;
+    pid_t pid;
+
+    assert_int_equal(put(f, "a", 1), 0);
+    assert_int_equal(count_keepers(f, &pid), 1);
+    assert_int_equal(prlimit(pid, RLIMIT_NOFILE, &none, NULL), 0);
+
+    other = connect_keeper(f);
+    assert_int_equal(turbotap_keeper_send(turbotap_keeper_fd(other), &msg,
+                                          NULL, 0), 0);
+    check_idle(f, other);
+    check_holds(f, "a", 1);
+
+    /* Who waits is served as soon as there is a descriptor. */
+    assert_int_equal(prlimit(pid, RLIMIT_NOFILE, &some, NULL), 0);
+    assert_int_equal(turbotap_keeper_recv(turbotap_keeper_fd(other), &msg,
+                                          fds, &n), 0);
+    assert_int_equal(msg.error, 0);
+    assert_string_equal(msg.key, "a");
+    turbotap_keeper_close(other);
 }

@@ -314,7 +314,10 @@ main(void)
         TEST(test_no_program),
         TEST(test_starters),
         TEST(test_ends_and_starts),
+        TEST(test_many),
         TEST(test_lock),
+        TEST(test_full),
+        TEST(test_no_descriptor),
     };
 
     host_enter_namespace();

@@ -58,6 +58,9 @@ void wait_for_end(const struct fixture *f);
 /* Tests in test-keeper-process.c. */
 void test_starters(void **state);
 void test_ends_and_starts(void **state);
+void test_many(void **state);
 void test_lock(void **state);
+void test_full(void **state);
+void test_no_descriptor(void **state);
 
 #endif /* test-keeper.h */
