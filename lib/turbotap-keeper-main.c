@@ -13,6 +13,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
@@ -21,10 +23,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -56,8 +60,9 @@ static unsigned int n_entries;
 static int clients[MAX_CLIENTS];
 static unsigned int n_clients;
 
-/* Where the socket is. */
+/* The socket's file. */
 static const char *path;
+static struct stat file;
 
 static void
 close_fds(int *fds, unsigned int n)
@@ -247,6 +252,45 @@ accept_client(void)
 
 /* The socket's file. */
 
+/* Returns a descriptor that is readable when the file may have been removed,
+ * or its folder have been renamed; -1 if that cannot be had. */
+static int
+watch_file(void)
+{
+    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    char folder[PATH_MAX];
+
+    /* While its socket is open, a file is not deleted, but has one name less:
+     * IN_ATTRIB. */
+    snprintf(folder, sizeof folder, "%s", path);
+    if (inotify_add_watch(fd, path, IN_ATTRIB | IN_MOVE_SELF) < 0
+        || inotify_add_watch(fd, dirname(folder), IN_MOVE_SELF) < 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static void
+drain_watch(int watch)
+{
+    char events[1024];
+
+    while (read(watch, events, sizeof events) > 0) {
+        continue;
+    }
+}
+
+/* Returns true if who looks for a keeper finds this one. */
+static bool
+is_found(void)
+{
+    struct stat now;
+
+    return (!lstat(path, &now) && now.st_dev == file.st_dev
+            && now.st_ino == file.st_ino);
+}
+
 /* Removes the socket's file, so that nobody connects from now on.  Returns
  * false if somebody has or is about to. */
 static bool
@@ -262,7 +306,7 @@ leave(void)
         return lock != -EWOULDBLOCK;
     }
     alone = !poll(&pfd, 1, 0);
-    if (alone) {
+    if (alone && is_found()) {
         unlink(path);
     }
     turbotap_keeper_unlock(path, lock);
@@ -274,6 +318,7 @@ leave(void)
 /* What is waited for. */
 enum {
     POLL_LISTENER,
+    POLL_WATCH,
     POLL_CLIENTS,               /* And the entries. */
 };
 
@@ -281,7 +326,7 @@ enum {
  * replaces if there are not enough.  Returns their number, 0 if there is no
  * memory. */
 static unsigned int
-fill_pfds(struct pollfd **pfdsp, unsigned int *roomp, bool accept)
+fill_pfds(struct pollfd **pfdsp, unsigned int *roomp, bool accept, int watch)
 {
     unsigned int n = POLL_CLIENTS + n_clients + n_entries;
     struct pollfd *pfd = *pfdsp;
@@ -297,6 +342,7 @@ fill_pfds(struct pollfd **pfdsp, unsigned int *roomp, bool accept)
     }
     *pfd++ = (struct pollfd) { .fd = accept ? LISTENER : -1,
                                .events = POLLIN };
+    *pfd++ = (struct pollfd) { .fd = watch, .events = POLLIN };
     for (unsigned int i = 0; i < n_clients; i++) {
         *pfd++ = (struct pollfd) { .fd = clients[i], .events = POLLIN };
     }
@@ -326,24 +372,26 @@ delete_gone(const struct pollfd *pfd)
     }
 }
 
-/* Serves until there is nothing to keep and nobody to serve. */
+/* Serves until there is nothing to keep and nobody to serve, or nobody can
+ * come. */
 static void
 serve_all(void)
 {
+    const int watch = watch_file();
     struct pollfd *pfds = NULL;
     unsigned int room = 0;
     bool accept = true;
 
     do {
         unsigned int n = fill_pfds(&pfds, &room,
-                                   accept && n_clients < MAX_CLIENTS);
-        bool retry = !accept || (!n_clients && !n_entries);
+                                   accept && n_clients < MAX_CLIENTS, watch);
+        bool retry = !accept || watch < 0 || (!n_clients && !n_entries);
 
         if (!n || poll(pfds, n, retry ? RETRY_MS : -1) < 0) {
             poll(NULL, 0, RETRY_MS);
             continue;
         }
-
+        drain_watch(watch);
         delete_gone(pfds + POLL_CLIENTS + n_clients);
         for (unsigned int i = n_clients; i; i--) {
             if (pfds[POLL_CLIENTS + i - 1].revents
@@ -352,7 +400,7 @@ serve_all(void)
             }
         }
         accept = !pfds[POLL_LISTENER].revents || accept_client();
-    } while (n_clients || n_entries || !leave());
+    } while (is_found() && (n_clients || n_entries || !leave()));
     free(pfds);
 }
 
@@ -396,7 +444,7 @@ main(int argc, char *argv[])
         return EXIT_FAILURE;
     }
     path = argv[1];
-    if (path[0] == '/' && chdir("/.")) {
+    if (lstat(path, &file) || (path[0] == '/' && chdir("/."))) {
         return EXIT_FAILURE;
     }
 

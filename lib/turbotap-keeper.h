@@ -15,7 +15,8 @@
  * The keeper listens on a UNIX socket of type SOCK_SEQPACKET.  It is started
  * by the first switch that finds none there, serves only its own user and
  * root, has no capability, and ends when it holds nothing and nobody is
- * connected.  It lets go of a device that was deleted.
+ * connected, or when the file of its socket is removed or replaced, since
+ * nobody would find it any more.  It lets go of a device that was deleted.
  *
  * This file is also the protocol: a struct turbotap_keeper_msg, with
  * descriptors in SCM_RIGHTS (unix(7)), is answered by one.  It must not know

@@ -125,6 +125,21 @@ get_stat(pid_t pid, char *statep)
     return (user + system) * 1000 / sysconf(_SC_CLK_TCK);
 }
 
+/* Waits for the keeper of 'f' to have nothing to do. */
+static void
+wait_for_sleep(const struct fixture *f)
+{
+    const long long int deadline = now_ms() + HOST_PATIENCE;
+    char state = 'R';
+    pid_t pid;
+
+    assert_int_equal(count_keepers(f, &pid), 1);
+    while (state != 'S') {
+        get_stat(pid, &state);
+        assert_in_range(now_ms(), 0, deadline);
+    }
+}
+
 /* Asserts that the keeper of 'f' takes next to no CPU time while it has
  * nothing to say to 'client'. */
 static void
@@ -304,6 +319,91 @@ test_lock(void **state)
     close(client);
     close(listener);
     close(done[0]);
+    assert_int_equal(unlink(f->path), 0);
+}
+
+/* Ending. */
+
+/* Has a keeper hold something, and waits until it waits. */
+static void
+start_holding(struct fixture *f)
+{
+    if (!f->keeper) {
+        f->keeper = connect_keeper(f);
+    }
+    assert_int_equal(put(f, "a", 1), 0);
+    wait_for_sleep(f);
+}
+
+/* Waits for the keeper of 'f' to end, although it holds something. */
+static void
+expect_end(struct fixture *f)
+{
+    char key[TURBOTAP_KEEPER_KEY_LEN];
+
+    assert_true(host_wait_readable(turbotap_keeper_fd(f->keeper),
+                                   HOST_PATIENCE));
+    assert_int_equal(turbotap_keeper_list(f->keeper, 0, key), EPIPE);
+    disconnect(f);
+    wait_for_keepers(f, 0);
+}
+
+/* A keeper that cannot be found any more ends, but not before. */
+void
+test_socket_file(void **state)
+{
+    struct fixture *f = *state;
+    char other[128];
+    struct stat s;
+
+    snprintf(other, sizeof other, "%s.other", f->path);
+
+    start_holding(f);
+    assert_int_equal(chmod(f->path, 0640), 0);
+    assert_int_equal(chmod(f->path, 0600), 0);
+    assert_int_equal(link(f->path, other), 0);
+    assert_int_equal(unlink(other), 0);
+    check_holds(f, "a", 1);
+    check_idle(f, f->keeper);
+
+    assert_int_equal(unlink(f->path), 0);
+    expect_end(f);
+
+    start_holding(f);
+    assert_int_equal(rename(f->path, other), 0);
+    expect_end(f);
+    assert_int_equal(unlink(other), 0);
+
+    /* It leaves alone what is there instead. */
+    start_holding(f);
+    assert_int_equal(mknod(other, S_IFREG | 0600, 0), 0);
+    assert_int_equal(rename(other, f->path), 0);
+    expect_end(f);
+    assert_int_equal(stat(f->path, &s), 0);
+    assert_true(S_ISREG(s.st_mode));
+    assert_int_equal(unlink(f->path), 0);
+}
+
+void
+test_socket_folder(void **state)
+{
+    struct fixture *f = *state;
+    struct turbotap_keeper *keeper;
+    char other[128];
+
+    start_holding(f);
+    assert_int_equal(unlink(f->path), 0);
+    assert_int_equal(rmdir(f->folder), 0);
+    expect_end(f);
+    assert_int_equal(turbotap_keeper_connect(f->path, PROGRAM, &keeper),
+                     ENOENT);
+    assert_int_equal(mkdir(f->folder, 0700), 0);
+
+    snprintf(other, sizeof other, "%s.other", f->folder);
+    start_holding(f);
+    assert_int_equal(rename(f->folder, other), 0);
+    expect_end(f);
+    assert_int_equal(rename(other, f->folder), 0);
     assert_int_equal(unlink(f->path), 0);
 }
 

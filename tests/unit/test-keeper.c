@@ -316,6 +316,8 @@ main(void)
         TEST(test_ends_and_starts),
         TEST(test_many),
         TEST(test_lock),
+        TEST(test_socket_file),
+        TEST(test_socket_folder),
         TEST(test_full),
         TEST(test_no_descriptor),
     };

@@ -60,6 +60,8 @@ void test_starters(void **state);
 void test_ends_and_starts(void **state);
 void test_many(void **state);
 void test_lock(void **state);
+void test_socket_file(void **state);
+void test_socket_folder(void **state);
 void test_full(void **state);
 void test_no_descriptor(void **state);
 
