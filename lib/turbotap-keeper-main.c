@@ -346,11 +346,13 @@ fill_pfds(struct pollfd **pfdsp, unsigned int *roomp, bool accept, int watch)
     for (unsigned int i = 0; i < n_clients; i++) {
         *pfd++ = (struct pollfd) { .fd = clients[i], .events = POLLIN };
     }
-    /* The last descriptor of an entry is one of a detached queue, which never
-     * has anything to read, but wakes up when its device is deleted. */
+    /* When a device is deleted, its queues have POLLERR, but wake up only who
+     * waits for an event: here one that never comes, unlike POLLIN, which
+     * frames make that nobody reads.  The last queue is a detached one, if
+     * there is any: it gets none. */
     for (struct entry *e = entries; e; e = e->next) {
         *pfd++ = (struct pollfd) { .fd = e->fds[e->n_fds - 1],
-                                   .events = POLLIN };
+                                   .events = POLLPRI };
     }
     return n;
 }

@@ -507,3 +507,30 @@ test_no_descriptor(void **state)
     assert_string_equal(msg.key, "a");
     turbotap_keeper_close(other);
 }
+
+/* A queue that gets frames which nobody reads is nothing to wake up for; the
+ * end of its device is. */
+void
+test_attached(void **state)
+{
+    struct fixture *f = *state;
+    const int fds[] = { turbotap_dev_rxq_fd(f->dev, 0) };
+    char frame[60] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5 };
+    char data[TURBOTAP_KEEPER_DATA_LEN] = { 0 };
+    char key[TURBOTAP_KEEPER_KEY_LEN];
+    int host;
+
+    assert_int_equal(turbotap_keeper_put(f->keeper, "a", data, fds, 1), 0);
+    host_set_up(TAP, true);
+    host = host_open_socket(TAP, 0x88b5);
+    assert_int_equal(send(host, frame, sizeof frame, 0), sizeof frame);
+    close(host);
+    assert_true(host_wait_readable(fds[0], HOST_PATIENCE));
+    check_idle(f, f->keeper);
+    assert_int_equal(turbotap_keeper_list(f->keeper, 0, key), 0);
+
+    /* Nobody asks anything meanwhile. */
+    disconnect(f);
+    host_delete(TAP);
+    wait_for_end(f);
+}

@@ -320,6 +320,7 @@ main(void)
         TEST(test_socket_folder),
         TEST(test_full),
         TEST(test_no_descriptor),
+        TEST(test_attached),
     };
 
     host_enter_namespace();

@@ -64,5 +64,6 @@ void test_socket_file(void **state);
 void test_socket_folder(void **state);
 void test_full(void **state);
 void test_no_descriptor(void **state);
+void test_attached(void **state);
 
 #endif /* test-keeper.h */
