@@ -46,8 +46,12 @@ BUILD_ASSERT_DECL(sizeof(struct kept) <= TURBOTAP_KEEPER_DATA_LEN);
 static struct ovs_mutex keeper_mutex = OVS_MUTEX_INITIALIZER;
 static struct turbotap_keeper *keeper OVS_GUARDED_BY(keeper_mutex);
 
-/* When to look for another keeper, in ms, 0 as long as there was no need. */
+/* When to look for another keeper, in ms. */
 static long long int retry_at OVS_GUARDED_BY(keeper_mutex);
+
+/* Has the keeper, or will one that is started then, to be given all devices
+ * anew? */
+static bool renew OVS_GUARDED_BY(keeper_mutex);
 
 /* Returns the program, to be freed by the caller: beside our own, or in
  * PATH. */
@@ -89,6 +93,7 @@ connect_keeper(void)
                      "device is in another network namespace will not survive "
                      "a restart of the switch", path, program,
                      ovs_strerror(error));
+        renew = true;
     }
     free(program);
     free(path);
@@ -107,6 +112,7 @@ check_answer(int error)
         turbotap_keeper_close(keeper);
         keeper = NULL;
         retry_at = time_msec();
+        renew = true;
     }
     return error;
 }
@@ -159,8 +165,7 @@ get_kept(const char *name, bool vnet_hdr, struct turbotap_dev **devp,
     unsigned int n;
     int error = ENOENT;
 
-    /* The second one if the first one ends just now, for want of anything to
-     * keep. */
+    /* The second one if the first one has ended. */
     for (int i = 0; i < 2 && connect_keeper(); i++) {
         error = check_answer(turbotap_keeper_get(keeper, name, &data, fds,
                                                  &n));
@@ -224,12 +229,12 @@ netdev_turbotap_list_kept(struct sset *names)
     ovs_mutex_unlock(&keeper_mutex);
 }
 
-/* Returns true if a keeper has ended that should not have, and it is time for
- * another one, which each netdev then has to give its device to. */
+/* Returns true if each netdev has to have the keeper hold its device, since
+ * there is, or may be by now, another one than before. */
 bool
 netdev_turbotap_keeper_run(void)
 {
-    bool ended = false;
+    bool all;
 
     ovs_mutex_lock(&keeper_mutex);
     if (keeper) {
@@ -241,9 +246,12 @@ netdev_turbotap_keeper_run(void)
             check_answer(EPIPE);
         }
     }
-    ended = !keeper && retry_at && time_msec() >= retry_at;
+    all = renew && (keeper || time_msec() >= retry_at);
+    if (all) {
+        renew = false;
+    }
     ovs_mutex_unlock(&keeper_mutex);
-    return ended;
+    return all;
 }
 
 void
@@ -252,8 +260,9 @@ netdev_turbotap_keeper_wait(void)
     ovs_mutex_lock(&keeper_mutex);
     if (keeper) {
         poll_fd_wait(turbotap_keeper_fd(keeper), POLLIN);
-    } else if (retry_at) {
-        poll_timer_wait_until(retry_at);
+    }
+    if (renew) {
+        poll_timer_wait_until(keeper ? 0 : retry_at);
     }
     ovs_mutex_unlock(&keeper_mutex);
 }
