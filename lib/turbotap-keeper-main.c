@@ -281,14 +281,17 @@ drain_watch(int watch)
     }
 }
 
-/* Returns true if who looks for a keeper finds this one. */
+/* Returns true if who looks for a keeper finds this one, for all we know:
+ * without capabilities, we may not look into a folder of another user. */
 static bool
 is_found(void)
 {
     struct stat now;
 
-    return (!lstat(path, &now) && now.st_dev == file.st_dev
-            && now.st_ino == file.st_ino);
+    if (lstat(path, &now)) {
+        return errno != ENOENT && errno != ENOTDIR;
+    }
+    return now.st_dev == file.st_dev && now.st_ino == file.st_ino;
 }
 
 /* Removes the socket's file, so that nobody connects from now on.  Returns

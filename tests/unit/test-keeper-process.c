@@ -407,6 +407,26 @@ test_socket_folder(void **state)
     assert_int_equal(unlink(f->path), 0);
 }
 
+/* Root's keeper has no capability to look into a folder of another user, nor
+ * to remove its socket there. */
+void
+test_other_folder(void **state)
+{
+    struct fixture *f = *state;
+
+    disconnect(f);
+    wait_for_end(f);
+    assert_int_equal(chown(f->folder, NOBODY, -1), 0);
+    start_holding(f);
+    disconnect(f);
+    f->keeper = connect_keeper(f);
+    check_holds(f, "a", 1);
+    assert_int_equal(turbotap_keeper_remove(f->keeper, "a"), 0);
+    disconnect(f);
+    wait_for_keepers(f, 0);
+    assert_int_equal(unlink(f->path), 0);
+}
+
 /* Descriptors. */
 
 /* Has a keeper started with the limits 'soft' and 'hard', and connects to

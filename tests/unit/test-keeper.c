@@ -27,8 +27,6 @@
 
 #include "test-keeper.h"
 
-#define NOBODY 65534
-
 struct turbotap_keeper *
 connect_keeper(const struct fixture *f)
 {
@@ -318,6 +316,7 @@ main(void)
         TEST(test_lock),
         TEST(test_socket_file),
         TEST(test_socket_folder),
+        TEST(test_other_folder),
         TEST(test_full),
         TEST(test_no_descriptor),
         TEST(test_attached),

@@ -17,6 +17,7 @@
 
 #define TAP "ttk0"
 #define PROGRAM "vswitchd/turbotap-keeper"
+#define NOBODY 65534
 
 struct fixture {
     char folder[64];
@@ -62,6 +63,7 @@ void test_many(void **state);
 void test_lock(void **state);
 void test_socket_file(void **state);
 void test_socket_folder(void **state);
+void test_other_folder(void **state);
 void test_full(void **state);
 void test_no_descriptor(void **state);
 void test_attached(void **state);
