@@ -304,6 +304,14 @@ test_special(void **state)
     assert_int_equal(gro.frames[0].n_packets, 2);
     assert_int_equal(gro.frames[1].first, 2);
 
+    /* The same where nothing else would keep those behind it from joining those
+     * before: IPv6 has no identification, and UDP no sequence. */
+    put_train(&recipes[3], 5);
+    packets[2].octets[packets[2].l3 + 6] = IPPROTO_FRAGMENT;
+    assert_int_equal(merge(5, ALL), 3);
+    assert_int_equal(gro.frames[0].n_packets, 2);
+    assert_int_equal(gro.frames[1].first, 2);
+
     /* No frame at all. */
     put_train(&tcp, 5);
     in[2].size = packets[2].size = 13;
@@ -316,6 +324,7 @@ static void
 test_two_zeros(void **state)
 {
     const struct packet_recipe tcp = { .flags = ACK, .payload = 100 };
+    struct packet_recipe ipv4 = { .udp = true, .payload = 100 };
     uint8_t *csum, *data;
     uint32_t sum;
 
@@ -327,6 +336,17 @@ test_two_zeros(void **state)
     data[0] = sum >> 8;
     data[1] = sum;
     packet_finish(&packets[1], &tcp);
+    assert_int_equal(csum[0] | csum[1], 0);
+    assert_int_equal(merge(2, ALL), 1);
+    csum[0] = csum[1] = 0xff;
+    assert_int_equal(merge(2, ALL), 2);
+
+    /* The same of the IPv4 header: of the second packet it comes to 0. */
+    put_train(&ipv4, 1);
+    csum = &packets[0].octets[packets[0].l3 + 10];
+    ipv4.id = (csum[0] << 8 | csum[1]) - 1;
+    put_train(&ipv4, 2);
+    csum = &packets[1].octets[packets[1].l3 + 10];
     assert_int_equal(csum[0] | csum[1], 0);
     assert_int_equal(merge(2, ALL), 1);
     csum[0] = csum[1] = 0xff;
