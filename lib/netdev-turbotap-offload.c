@@ -25,13 +25,9 @@
 #include "coverage.h"
 #include "crc32c.h"
 #include "dp-packet.h"
-#include "openvswitch/dynamic-string.h"
-#include "openvswitch/vlog.h"
 #include "packets.h"
 #include "smap.h"
 #include "userspace-tso.h"
-
-VLOG_DEFINE_THIS_MODULE(netdev_turbotap_offload);
 
 COVERAGE_DEFINE(turbotap_rx_tso);
 COVERAGE_DEFINE(turbotap_tx_tso);
@@ -89,6 +85,21 @@ netdev_turbotap_offload_get_status(const struct netdev_turbotap *tt,
                     kinds & TURBOTAP_GRO_UDP ? " udp_gro" : "");
 }
 
+/* Completes the checksum of the 'len' octets of SCTP at 'sctp', for which the
+ * virtio-net header has no means.  Returns 0, or EINVAL if there is none. */
+static int
+complete_sctp_csum(void *sctp, size_t len)
+{
+    struct sctp_header *sh = sctp;
+
+    if (len < SCTP_HEADER_LEN) {
+        return EINVAL;
+    }
+    put_16aligned_be32(&sh->sctp_csum, 0);
+    put_16aligned_be32(&sh->sctp_csum, crc32c(sctp, len));
+    return 0;
+}
+
 /* Receiving. */
 
 /* Returns true if Open vSwitch has flags for what is left to be done to the
@@ -118,18 +129,14 @@ netdev_turbotap_offload_complete(uint8_t *frame, uint32_t size,
         return;
     }
     COVERAGE_INC(turbotap_rx_csum_completed);
+    rx->csum_partial = false;
     if (rx->at.proto == IPPROTO_SCTP) {
-        ovs_be32 *csum = (ovs_be32 *) (frame + rx->csum_start
-                                       + rx->csum_offset);
-
-        memset(csum, 0, sizeof *csum);
-        put_unaligned_be32(csum, crc32c(frame + rx->csum_start,
-                                        rx->at.end - rx->csum_start));
+        rx->csum_good = !complete_sctp_csum(frame + rx->csum_start,
+                                            rx->at.end - rx->csum_start);
     } else {
         turbotap_vnet_complete(frame, size, rx);
+        rx->csum_good = rx->at.proto != 0;
     }
-    rx->csum_partial = false;
-    rx->csum_good = rx->at.proto != 0;
 }
 
 /* Gives 'packet' the flag of one whose transport checksum is right. */
@@ -162,22 +169,6 @@ netdev_turbotap_offload_set_flags(struct dp_packet *packet,
 
 /* Sending. */
 
-/* Completes the checksum of the SCTP 'packet', for which the virtio-net header
- * has no means.  Returns 0, or EINVAL if it is none. */
-static int
-complete_sctp_csum(struct dp_packet *packet)
-{
-    struct sctp_header *sh = dp_packet_l4(packet);
-
-    if (!sh || dp_packet_l4_size(packet) < SCTP_HEADER_LEN) {
-        return EINVAL;
-    }
-    put_16aligned_be32(&sh->sctp_csum, 0);
-    put_16aligned_be32(&sh->sctp_csum,
-                       crc32c((uint8_t *) sh, dp_packet_l4_size(packet)));
-    return 0;
-}
-
 /* Writes to 'hdr' what is left to be done to 'packet', which leaves by a port
  * of 'mtu'.  Returns 0, or EINVAL if the flags of 'packet' do not fit it. */
 static int
@@ -198,7 +189,8 @@ write_header(void *hdr, struct dp_packet *packet, unsigned int mtu)
         return 0;
     } else if (dp_packet_hwol_l4_is_sctp(packet)) {
         turbotap_vnet_write_plain(hdr);
-        return complete_sctp_csum(packet);
+        return complete_sctp_csum(dp_packet_l4(packet),
+                                  dp_packet_l4_size(packet));
     }
     if (tso) {
         COVERAGE_INC(turbotap_tx_tso);

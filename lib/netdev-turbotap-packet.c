@@ -19,7 +19,9 @@
 
 /* The room for data in packets of each size that is kept, in octets: what an
  * MTU of 1500 and one of 9000 need, and the largest frame there is. */
-static const uint32_t sizes[] = { 2048, 9216, NETDEV_TURBOTAP_MAX_BUF };
+static const uint32_t sizes[] = {
+    2048, NETDEV_TURBOTAP_MAX_COPY, NETDEV_TURBOTAP_MAX_BUF
+};
 enum { LARGE = ARRAY_SIZE(sizes) - 1 };
 
 /* The most packets of one size that a thread keeps, and the most octets, but

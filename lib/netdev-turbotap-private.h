@@ -158,6 +158,11 @@ void netdev_turbotap_trim_rxqs(struct netdev_turbotap *, unsigned int n);
 void netdev_turbotap_trim_txqs(struct netdev_turbotap *, unsigned int n);
 
 /* netdev-turbotap-receive.c. */
+
+/* Bounds the batches that draining a queue takes under a flood, at twice what
+ * the device's queue holds by default (1000 frames). */
+#define NETDEV_TURBOTAP_MAX_DRAIN (2 * 1024 / NETDEV_MAX_BURST)
+
 void netdev_turbotap_fill_rxq(struct netdev_turbotap_rxq *);
 void netdev_turbotap_drop_received(struct netdev_turbotap_rxq *,
                                    uint64_t *n, uint64_t *bytes);
@@ -172,7 +177,12 @@ void netdev_turbotap_drop_received(struct netdev_turbotap_rxq *,
  * octets, with the one by which the I/O classes tell a frame that was cut. */
 #define NETDEV_TURBOTAP_MAX_BUF (TURBOTAP_FRAME_MAX + 1)
 
-/* How many of those a receive queue has, and a thread keeps at most. */
+/* Frames of up to so many octets, what an MTU of 9000 needs, are copied, not
+ * passed on in a buffer of that size. */
+#define NETDEV_TURBOTAP_MAX_COPY 9216
+
+/* How many of the large packets a receive queue has, and a thread keeps at
+ * most. */
 #define NETDEV_TURBOTAP_N_BUFS NETDEV_MAX_BURST
 
 void netdev_turbotap_packet_init(void);

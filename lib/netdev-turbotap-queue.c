@@ -11,14 +11,9 @@
 
 #include "netdev-turbotap-private.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 #include "dp-packet.h"
-
-/* Bounds the time that closing a queue takes under a flood, at twice what the
- * device's queue holds by default (1000 frames). */
-#define MAX_DRAIN_BATCHES (2 * 1024 / NETDEV_MAX_BURST)
 
 static void
 delete_packets(const struct turbotap_buf *bufs, unsigned int n)
@@ -71,7 +66,7 @@ close_rxq(struct netdev_turbotap *tt, struct netdev_turbotap_rxq *rxq,
     turbotap_queue_wake(rxq->queue);
     if (drain) {
         discard_received(tt, rxq);
-        for (int i = 0; i < MAX_DRAIN_BATCHES; i++) {
+        for (int i = 0; i < NETDEV_TURBOTAP_MAX_DRAIN; i++) {
             if (!discard_batch(tt, &closing)) {
                 break;
             }

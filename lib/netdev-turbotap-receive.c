@@ -30,13 +30,6 @@
 COVERAGE_DEFINE(turbotap_rx_batch);
 COVERAGE_DEFINE(turbotap_rx_malformed);
 
-/* Frames of up to so many octets are copied, not passed on in their buffer. */
-#define MAX_COPY 9216
-
-/* Bounds the time that draining a queue takes under a flood, at twice what the
- * device's queue holds by default (1000 frames). */
-#define MAX_DRAIN_BATCHES (2 * 1024 / NETDEV_MAX_BURST)
-
 struct netdev_rxq_turbotap {
     struct netdev_rxq up;
     struct netdev_turbotap_rxq *rxq;    /* The netdev's. */
@@ -151,7 +144,7 @@ receive_frame(struct netdev_turbotap_rxq *rxq, struct turbotap_buf *buf,
         netdev_turbotap_offload_complete(frame, size, &rx);
     }
 
-    if (size <= MAX_COPY) {
+    if (size <= NETDEV_TURBOTAP_MAX_COPY) {
         netdev_turbotap_new_packets(&packet, 1, size);
         memcpy(dp_packet_data(packet), frame, size);
     } else {
@@ -297,7 +290,7 @@ netdev_turbotap_rxq_drain(struct netdev_rxq *rxq)
     struct dp_packet_batch batch;
 
     turbotap_queue_wake(rx->rxq->queue);
-    for (int i = 0; i < MAX_DRAIN_BATCHES; i++) {
+    for (int i = 0; i < NETDEV_TURBOTAP_MAX_DRAIN; i++) {
         if (receive_batch(rx->rxq, &batch)) {
             break;
         }

@@ -304,8 +304,8 @@ test_special(void **state)
     assert_int_equal(gro.frames[0].n_packets, 2);
     assert_int_equal(gro.frames[1].first, 2);
 
-    /* The same where nothing else would keep those behind it from joining those
-     * before: IPv6 has no identification, and UDP no sequence. */
+    /* The same where nothing else would keep those behind it from joining
+     * those before: IPv6 has no identification, and UDP no sequence. */
     put_train(&recipes[3], 5);
     packets[2].octets[packets[2].l3 + 6] = IPPROTO_FRAGMENT;
     assert_int_equal(merge(5, ALL), 3);
