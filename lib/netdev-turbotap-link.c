@@ -491,12 +491,12 @@ static int
 netdev_turbotap_set_etheraddr(struct netdev *netdev, const struct eth_addr mac)
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
-    int error;
+    int error = 0;
 
     ovs_mutex_lock(&tt->linux_.mutex);
     tt->wanted_mac = mac;
-    error = tt->gone ? ENODEV : 0;
-    if (!error && memcmp(tt->link.mac, mac.ea, ETH_ADDR_LEN)) {
+    /* If the device is gone, the one that takes its place gets it. */
+    if (!tt->gone && memcmp(tt->link.mac, mac.ea, ETH_ADDR_LEN)) {
         error = turbotap_place_set_mac(identity(tt), mac.ea);
         if (!error) {
             netdev_turbotap_update_link(tt);
