@@ -6,20 +6,28 @@
 random, and then checks that each port is there, with its own device, and that
 nothing was done to the devices of others.
 
-turbotap-soak.py --seconds N --seed N --ports N --switch PID NAMESPACE-PID...
+turbotap-soak.py --seconds N --seed N --ports N --switch PID
 
---switch is a process in the network namespace of the switch, the others in
-those of containers.  The ports tt0 to ttN-1 of br0 are there already, with a
-MAC address each.  To have the switch killed and started again, it writes
-"restart" to its standard output and waits for a line from its standard input.
+--switch is a process in the network namespace of the switch.  The containers
+are this program's own.  The ports tt0 to ttN-1 of br0 are there already, with
+a MAC address each.  To have the switch killed and started again, which happens
+in the first half of the time only, it writes "restart" to its standard output
+and waits for a line from its standard input.
 """
 
 import argparse
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
+
+
+N_CONTAINERS = 3
+
+# How long what must happen at once may take, in seconds.
+PATIENCE = 30
 
 
 def run(*args, check=True):
@@ -39,17 +47,55 @@ def netns(pid):
     return os.readlink("/proc/%d/ns/net" % pid)
 
 
+def wait_until(condition, what):
+    """Waits until condition() is true, else fails with what() says."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(what())
+        time.sleep(.05)             # Between two looks, not in place of one.
+
+
+class Container:
+    """A network namespace, without IPv6, so that no frame is sent unasked.  It
+    is there for as long as the switch sees the device 'canary', whose peer is
+    inside."""
+
+    serial = 0
+
+    def __init__(self, switch):
+        Container.serial += 1
+        self.canary = "canary%d" % Container.serial
+        self.process = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c",
+             "sysctl -q -w net.ipv6.conf.all.disable_ipv6=1 "
+             "net.ipv6.conf.default.disable_ipv6=1; "
+             "echo; exec sleep infinity"], stdout=subprocess.PIPE)
+        self.process.stdout.readline()
+        self.pid = self.process.pid
+        ip(switch, "link", "add", self.canary, "type", "veth", "peer", "name",
+           "canary", "netns", str(self.pid), check=True)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
 class Soak:
     def __init__(self, args):
         self.args = args
-        self.spaces = [args.switch] + args.containers
-        self.by_name = {netns(pid): pid for pid in self.spaces}
+        self.containers = [Container(args.switch)
+                           for _ in range(N_CONTAINERS)]
         self.strangers = {}             # (pid, name): what ip shows.
         self.serial = 0
         self.counts = {}
 
+    @property
+    def spaces(self):
+        return [self.args.switch] + [c.pid for c in self.containers]
+
     def mac(self, port):
-        return "02:00:00:00:01:%02x" % int(port[2:])
+        return "02:00:00:00:01:%02d" % int(port[2:])
 
     def where(self, port):
         """Returns where the device with the MAC address of 'port' is, as a
@@ -132,7 +178,25 @@ class Soak:
             ip(pid, "link", "del", name, check=True)
             del self.strangers[(pid, name)]
 
+    def end_container(self, _):
+        """A container ends, and nothing keeps its namespace alive."""
+        i = random.randrange(N_CONTAINERS)
+        self.end(self.containers[i])
+        self.containers[i] = Container(self.args.switch)
+
+    def end(self, container):
+        for pid, name in list(self.strangers):
+            if pid == container.pid:
+                self.check_stranger(pid, name)
+                del self.strangers[(pid, name)]
+        container.kill()
+        wait_until(lambda: self.show(self.args.switch,
+                                     container.canary) is None,
+                   lambda: "the namespace of a container is kept alive")
+
     def restart(self, _):
+        if time.monotonic() > self.half_time:
+            return
         print("restart", flush=True)
         if not sys.stdin.readline():
             raise RuntimeError("the switch did not come back")
@@ -147,7 +211,7 @@ class Soak:
         acts = [self.move] * 6 + [self.rename] * 4 + [self.change] * 4 \
             + [self.configure] * 3 + [self.mod_port] * 2 + [self.delete] * 2 \
             + [self.stranger] * 2 + [self.send_away] * 2 + [self.replace] \
-            + [self.restart]
+            + [self.restart] + [self.end_container]
         act = random.choice(acts)
         port = "tt%d" % random.randrange(self.args.ports)
         self.counts[act.__name__] = self.counts.get(act.__name__, 0) + 1
@@ -155,19 +219,14 @@ class Soak:
 
     def settle(self):
         """Waits for each port to be well, and says where its device is."""
-        for pid, name in list(self.strangers):
-            self.check_stranger(pid, name)
-            ip(pid, "link", "del", name, check=True)
+        while self.strangers:
+            self.send_away(None)
         for port in ["tt%d" % i for i in range(self.args.ports)]:
             run("ovs-vsctl", "set", "Interface", port,
                 "ingress_policing_rate=0")
-            deadline = time.monotonic() + 30
-            while not self.is_well(port):
-                if time.monotonic() > deadline:
-                    raise RuntimeError("%s is dead: %s; its device is at %s"
-                                       % (port, self.state(port),
-                                          self.where(port)))
-                time.sleep(.1)      # Between two looks, not in place of one.
+            wait_until(lambda: self.is_well(port),
+                       lambda: "%s is dead: %s; its device is at %s"
+                       % (port, self.state(port), self.where(port)))
             place = self.where(port)
             ip(place[0], "link", "set", place[1], "down", check=True)
             if place[0] != self.args.switch:
@@ -176,6 +235,12 @@ class Soak:
             elif place[1] != port:
                 ip(place[0], "link", "set", place[1], "name", port,
                    check=True)
+        for container in self.containers:
+            left = [line.split(": ")[1].split("@")[0] for line
+                    in ip(container.pid, "-o", "link").splitlines()]
+            if sorted(left) != ["canary", "lo"]:
+                raise RuntimeError("left in a container: %s" % left)
+            self.end(container)
 
     def state(self, port):
         return run("ovs-vsctl", "get", "Interface", port, "error", "status",
@@ -201,17 +266,22 @@ def main():
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--ports", type=int, required=True)
     parser.add_argument("--switch", type=int, required=True)
-    parser.add_argument("containers", type=int, nargs="+")
     args = parser.parse_args()
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     random.seed(args.seed)
     soak = Soak(args)
-    end = time.monotonic() + args.seconds
-    while time.monotonic() < end:
-        soak.happen()
-    soak.settle()
+    try:
+        end = time.monotonic() + args.seconds
+        soak.half_time = end - args.seconds / 2
+        while time.monotonic() < end:
+            soak.happen()
+        soak.settle()
+    finally:
+        for container in soak.containers:
+            container.kill()
+        print("seed %d: %s" % (args.seed, soak.counts), file=sys.stderr)
     print("done", flush=True)
-    print("seed %d: %s" % (args.seed, soak.counts), file=sys.stderr)
 
 
 if __name__ == "__main__":
