@@ -140,6 +140,40 @@ reap_kept(const struct sset *wanted)
     sset_destroy(&names);
 }
 
+/* Ends the devices that have an alias of ours and no keeper, and are not for
+ * netdevs that are 'wanted'. */
+static void
+reap_marked(const struct sset *wanted)
+{
+    char prefix[TURBOTAP_ALIAS_LEN + 1];
+    size_t len = get_own_alias("", prefix);
+    struct turbotap_link_found *found;
+    unsigned int n_found;
+
+    netdev_turbotap_find_aliases(prefix, &found, &n_found);
+    for (unsigned int i = 0; i < n_found; i++) {
+        const struct turbotap_link_found *f = &found[i];
+        const char *name = f->info.alias + len;
+        struct turbotap_dev *dev;
+        int error;
+
+        if (sset_contains(wanted, name)) {
+            continue;
+        }
+        error = netdev_turbotap_open_found(f, &dev);
+        if (!error) {
+            VLOG_INFO("%s: deleting device %s, whose port is no more", name,
+                      f->info.name);
+            end_device(dev, name, true);
+        } else {
+            VLOG_WARN("%s: could not delete device %s, whose port is no more, "
+                      "in the network namespace with id %d: %s", name,
+                      f->info.name, f->nsid, ovs_strerror(error));
+        }
+    }
+    free(found);
+}
+
 void
 netdev_turbotap_reap(const struct sset *wanted)
 {
@@ -159,39 +193,38 @@ netdev_turbotap_reap(const struct sset *wanted)
     if (wanted && first) {
         first = false;
         reap_kept(wanted);
+        reap_marked(wanted);
     }
 }
 
-/* Looks for the device of 'tt' of an earlier run in other network namespaces,
- * and stores it in '*devp'.  Returns ENOENT if there is none, 0 or another
- * positive errno value if there is one, and in the latter case appends to
- * 'problem' why it cannot be opened, for the user.
- *
- * The descriptors that are opened there keep that namespace alive, which is
- * the lesser evil. */
+/* Looks for the device of 'tt' of an earlier run, which has 'alias', in other
+ * network namespaces, and stores it in '*devp'.  Returns ENOENT if there is
+ * none, 0 or another positive errno value if there is one, and in the latter
+ * case appends to 'problem' why it cannot be opened, for the user. */
 static int
 open_elsewhere(const struct netdev_turbotap *tt, const char *alias,
                struct turbotap_dev **devp, struct ds *problem)
 {
-    struct turbotap_place place;
-    int netns_fd;
-    int error;
+    struct turbotap_link_found *found;
+    unsigned int n_found;
+    int error = ENOENT;
 
-    if (netdev_turbotap_find_elsewhere(alias, &place, &netns_fd)) {
-        return ENOENT;
+    netdev_turbotap_find_aliases(alias, &found, &n_found);
+    for (unsigned int i = 0; i < n_found && error == ENOENT; i++) {
+        const struct turbotap_link_found *f = &found[i];
+
+        if (f->nsid == TURBOTAP_NSID_SELF || strcmp(f->info.alias, alias)) {
+            continue;
+        }
+        error = netdev_turbotap_open_found(f, devp);
+        if (error) {
+            ds_put_format(problem, "%s: could not open the port's device, "
+                          "which is %s in the network namespace with id %d, "
+                          "without turbotap-keeper: %s", tt_name(tt),
+                          f->info.name, f->nsid, ovs_strerror(error));
+        }
     }
-    if (netns_fd < 0) {
-        error = EACCES;
-    } else {
-        error = turbotap_dev_open_at(netns_fd, place.name, true, devp);
-        close(netns_fd);
-    }
-    if (error) {
-        ds_put_format(problem, "%s: could not open the port's device, which "
-                      "is %s in the network namespace with id %d, without "
-                      "turbotap-keeper: %s", tt_name(tt), place.name,
-                      place.nsid, ovs_strerror(error));
-    }
+    free(found);
     return error;
 }
 

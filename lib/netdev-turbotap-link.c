@@ -364,33 +364,50 @@ netdev_turbotap_find_alias(const char *name, char *alias, size_t size)
     return found;
 }
 
-/* Looks for a device with 'alias' in other network namespaces than the
- * switch's. Returns 0 and stores where it is in '*place', whose 'netns' is not
- * filled in, and a descriptor of the namespace, or -1 if it cannot be opened,
- * in '*netns_fdp', or returns a positive errno value. */
+/* Looks for links whose alias begins with 'prefix', as
+ * turbotap_link_find_aliases() does. */
 int
-netdev_turbotap_find_elsewhere(const char *alias,
-                               struct turbotap_place *place, int *netns_fdp)
+netdev_turbotap_find_aliases(const char *prefix,
+                             struct turbotap_link_found **foundp,
+                             unsigned int *n_foundp)
 {
-    struct turbotap_link_info info;
     int error;
 
-    memset(place, 0, sizeof *place);
-    *netns_fdp = -1;
+    *foundp = NULL;
+    *n_foundp = 0;
     ovs_mutex_lock(&link_mutex);
     error = open_links();
     if (!error) {
-        error = turbotap_link_find_alias(links, alias, &place->nsid, &info);
-    }
-    if (!error && place->nsid == TURBOTAP_NSID_SELF) {
-        error = ENOENT;
-    }
-    if (!error) {
-        place->ifindex = info.ifindex;
-        ovs_strlcpy(place->name, info.name, sizeof place->name);
-        turbotap_place_open_netns(links, place->nsid, netns_fdp);
+        error = turbotap_link_find_aliases(links, prefix, foundp, n_foundp);
     }
     ovs_mutex_unlock(&link_mutex);
+    return error;
+}
+
+/* Opens the device of an earlier run that is 'found', wherever that is, and
+ * stores it in '*devp'.  Returns 0 or a positive errno value, among them
+ * EACCES if its network namespace cannot be opened.
+ *
+ * The descriptors that are opened in another namespace keep that alive, which
+ * is the lesser evil. */
+int
+netdev_turbotap_open_found(const struct turbotap_link_found *found,
+                           struct turbotap_dev **devp)
+{
+    int netns_fd = -1;
+    int error;
+
+    if (found->nsid == TURBOTAP_NSID_SELF) {
+        return turbotap_dev_open(found->info.name, true, devp);
+    }
+    ovs_mutex_lock(&link_mutex);
+    turbotap_place_open_netns(links, found->nsid, &netns_fd);
+    ovs_mutex_unlock(&link_mutex);
+    if (netns_fd < 0) {
+        return EACCES;
+    }
+    error = turbotap_dev_open_at(netns_fd, found->info.name, true, devp);
+    close(netns_fd);
     return error;
 }
 

@@ -226,8 +226,11 @@ void netdev_turbotap_keeper_wait(void);
 
 /* netdev-turbotap-link.c. */
 bool netdev_turbotap_find_alias(const char *name, char *alias, size_t size);
-int netdev_turbotap_find_elsewhere(const char *alias, struct turbotap_place *,
-                                   int *netns_fdp);
+int netdev_turbotap_find_aliases(const char *prefix,
+                                 struct turbotap_link_found **,
+                                 unsigned int *n_found);
+int netdev_turbotap_open_found(const struct turbotap_link_found *,
+                               struct turbotap_dev **);
 int netdev_turbotap_adopt_link(struct turbotap_dev *, const char *alias,
                                struct turbotap_place *,
                                struct turbotap_link_info *);

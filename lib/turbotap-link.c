@@ -322,12 +322,14 @@ turbotap_link_get(struct turbotap_link *link, int nsid, int ifindex,
     return get_link(link, nsid, ifindex, NULL, info);
 }
 
-/* What find_nsids() and find_alias() look for. */
+/* What turbotap_link_find_aliases() looks for, and finds. */
 struct search {
+    const char *prefix;
+    int nsid;                   /* Where it looks. */
     int *nsids;                 /* To be freed. */
     unsigned int n_nsids;
-    const char *alias;
-    struct turbotap_link_info *info;    /* With an index of 0: not found. */
+    struct turbotap_link_found *found;  /* To be freed. */
+    unsigned int n_found;
     int error;
 };
 
@@ -354,18 +356,27 @@ add_nsid(struct nl_msg *msg, void *search_)
     return NL_OK;
 }
 
-/* Compares the link in an answer to RTM_GETLINK with a 'struct search'.  A
- * callback of libnl. */
+/* Adds the link in an answer to RTM_GETLINK to a 'struct search', if its alias
+ * begins as is looked for.  A callback of libnl. */
 static int
-compare_alias(struct nl_msg *msg, void *search_)
+add_found(struct nl_msg *msg, void *search_)
 {
     struct search *search = search_;
     struct turbotap_link_info info;
+    struct turbotap_link_found *grown;
 
-    if (nl_msg_parse(msg, info_from_object, &info) >= 0
-        && !strcmp(info.alias, search->alias)) {
-        *search->info = info;
+    if (nl_msg_parse(msg, info_from_object, &info) < 0
+        || strncmp(info.alias, search->prefix, strlen(search->prefix))) {
+        return NL_OK;
     }
+    grown = reallocarray(search->found, search->n_found + 1, sizeof *grown);
+    if (!grown) {
+        search->error = ENOMEM;
+        return NL_STOP;
+    }
+    grown[search->n_found].nsid = search->nsid;
+    grown[search->n_found++].info = info;
+    search->found = grown;
     return NL_OK;
 }
 
@@ -399,33 +410,38 @@ dump(struct turbotap_link *link, int type, const void *hdr, size_t len,
 }
 
 int
-turbotap_link_find_alias(struct turbotap_link *link, const char *alias,
-                         int *nsid, struct turbotap_link_info *info)
+turbotap_link_find_aliases(struct turbotap_link *link, const char *prefix,
+                           struct turbotap_link_found **foundp,
+                           unsigned int *n_foundp)
 {
     const struct rtgenmsg gen = { .rtgen_family = AF_UNSPEC };
     const struct ifinfomsg ifi = { .ifi_family = AF_UNSPEC };
-    struct search search = { .alias = alias, .info = info };
+    struct search search = { .prefix = prefix, .nsid = TURBOTAP_NSID_SELF };
     int error;
 
-    info->ifindex = 0;
-    *nsid = TURBOTAP_NSID_SELF;
-    error = dump(link, RTM_GETLINK, &ifi, sizeof ifi, *nsid, compare_alias,
-                 &search);
-    if (!error && !info->ifindex) {
+    error = dump(link, RTM_GETLINK, &ifi, sizeof ifi, TURBOTAP_NSID_SELF,
+                 add_found, &search);
+    if (!error) {
         error = dump(link, RTM_GETNSID, &gen, sizeof gen, TURBOTAP_NSID_SELF,
                      add_nsid, &search);
-        error = error ? error : search.error;
     }
-    for (unsigned int i = 0; i < search.n_nsids && !error && !info->ifindex;
-         i++) {
-        *nsid = search.nsids[i];
+    for (unsigned int i = 0; i < search.n_nsids && !error; i++) {
+        search.nsid = search.nsids[i];
 
         /* One that ends meanwhile has nothing to be found any more. */
-        dump(link, RTM_GETLINK, &ifi, sizeof ifi, *nsid, compare_alias,
+        dump(link, RTM_GETLINK, &ifi, sizeof ifi, search.nsid, add_found,
              &search);
     }
     free(search.nsids);
-    return error ? error : info->ifindex ? 0 : ENOENT;
+    error = error ? error : search.error;
+    if (error) {
+        free(search.found);
+        search.found = NULL;
+        search.n_found = 0;
+    }
+    *foundp = search.found;
+    *n_foundp = search.n_found;
+    return error;
 }
 
 /* Asks the kernel to do 'changes' to the link with index 'ifindex', and frees

@@ -88,12 +88,19 @@ int turbotap_link_lookup(struct turbotap_link *link, int nsid,
 int turbotap_link_get(struct turbotap_link *link, int nsid, int ifindex,
                       struct turbotap_link_info *info);
 
-/* Looks for a link with 'alias' in all network namespaces that the handle's
- * own one has an id for, and in that itself, and stores where it is in '*nsid'
- * and the rest in '*info'.  Returns 0 or a positive errno value, ENOENT if
- * there is none. */
-int turbotap_link_find_alias(struct turbotap_link *link, const char *alias,
-                             int *nsid, struct turbotap_link_info *info);
+/* A link, and the namespace that it is in. */
+struct turbotap_link_found {
+    int nsid;
+    struct turbotap_link_info info;
+};
+
+/* Looks for links whose alias begins with 'prefix' in the handle's own network
+ * namespace and in all that this has an id for, and stores them in '*foundp',
+ * to be freed by the caller, and their number in '*n_foundp'.  Returns 0 or a
+ * positive errno value, and then finds none. */
+int turbotap_link_find_aliases(struct turbotap_link *link, const char *prefix,
+                               struct turbotap_link_found **foundp,
+                               unsigned int *n_foundp);
 
 /* Each changes one property of the link with index 'ifindex' in the handle's
  * own namespace and returns 0 or a positive errno value: ENODEV if there is no

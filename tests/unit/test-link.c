@@ -540,6 +540,50 @@ test_watch_new_and_deleted(void **state)
     close(tap);
 }
 
+/* Links are found by how their alias begins, here and where an id is known. */
+static void
+test_find_aliases(void **state)
+{
+    struct fixture *f = *state;
+    int netns = host_open_other_namespace();
+    struct turbotap_link_found *found;
+    unsigned int n_found;
+    int nsid;
+    int tap;
+
+    assert_int_equal(turbotap_link_set_alias(f->link, f->ifindex, "our 1"), 0);
+    assert_int_equal(turbotap_link_get_nsid(f->link, netns, &nsid), 0);
+    host_move(TAP, netns);
+    tap = host_open_tap("ttl2", IFF_TAP);
+    assert_int_equal(turbotap_link_set_alias(f->link, if_nametoindex("ttl2"),
+                                             "our 2"), 0);
+
+    assert_int_equal(turbotap_link_find_aliases(f->link, "our ", &found,
+                                                &n_found), 0);
+    assert_int_equal(n_found, 2);
+    assert_int_equal(found[0].nsid, TURBOTAP_NSID_SELF);
+    assert_string_equal(found[0].info.name, "ttl2");
+    assert_int_equal(found[1].nsid, nsid);
+    assert_string_equal(found[1].info.name, TAP);
+    assert_string_equal(found[1].info.alias, "our 1");
+    free(found);
+
+    assert_int_equal(turbotap_link_find_aliases(f->link, "our 1", &found,
+                                                &n_found), 0);
+    assert_int_equal(n_found, 1);
+    assert_int_equal(found[0].nsid, nsid);
+    free(found);
+
+    assert_int_equal(turbotap_link_find_aliases(f->link, "our 3", &found,
+                                                &n_found), 0);
+    assert_int_equal(n_found, 0);
+    free(found);
+
+    host_delete("ttl2");
+    close(tap);
+    close(netns);
+}
+
 /* A link that moves is heard of where it was, and then where it is, until that
  * namespace ends. */
 static void
@@ -813,6 +857,7 @@ main(void)
         TEST(test_watch_changed),
         TEST(test_watch_from_open_on),
         TEST(test_watch_new_and_deleted),
+        TEST(test_find_aliases),
         TEST(test_watch_moved),
         TEST(test_watch_bridge),
         TEST(test_watch_wireless),
