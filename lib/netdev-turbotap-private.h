@@ -43,6 +43,9 @@
 /* A receive queue, of the thread that polls it. */
 struct netdev_turbotap_rxq {
     struct turbotap_queue *queue;
+    unsigned int n_lent;        /* Buffers that 'queue' has. */
+    bool busy;                  /* Have as many as an idle one has been too
+                                 * few? */
 
     /* Frames that were received, from 'next_buf' on not looked at yet.  The
      * cookie of each is the dp_packet whose buffer it is in, NULL if that has
@@ -184,6 +187,10 @@ void netdev_turbotap_drop_received(struct netdev_turbotap_rxq *,
 /* How many of the large packets a receive queue has, and a thread keeps at
  * most. */
 #define NETDEV_TURBOTAP_N_BUFS NETDEV_MAX_BURST
+
+/* How many a receive queue has until all were filled at once.  Each takes a
+ * page even if it stays empty. */
+#define NETDEV_TURBOTAP_N_IDLE_BUFS 8
 
 void netdev_turbotap_packet_init(void);
 void netdev_turbotap_new_packets(struct dp_packet **, unsigned int n,

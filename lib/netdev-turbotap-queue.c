@@ -59,7 +59,7 @@ close_rxq(struct netdev_turbotap *tt, struct netdev_turbotap_rxq *rxq,
           bool drain)
     OVS_REQUIRES(tt->linux_.mutex)
 {
-    struct netdev_turbotap_rxq closing = { .queue = rxq->queue };
+    struct netdev_turbotap_rxq closing = { .queue = rxq->queue, .busy = true };
     struct turbotap_buf bufs[NETDEV_MAX_BURST];
     unsigned int n;
 
@@ -193,6 +193,7 @@ netdev_turbotap_set_queues(struct netdev_turbotap *tt,
             tt->rxqs[i] = xzalloc(sizeof *tt->rxqs[i]);
         }
         tt->rxqs[i]->queue = rxqs[i];
+        tt->rxqs[i]->n_lent = 0;
         netdev_turbotap_fill_rxq(tt->rxqs[i]);
     }
 

@@ -51,12 +51,18 @@ packet_to_buf(struct dp_packet *packet, struct turbotap_buf *buf)
     buf->cookie = packet;
 }
 
-/* Gives the queue of 'rxq' as many empty buffers as it takes. */
+/* Gives the queue of 'rxq' as many empty buffers as it takes, or as are enough
+ * as long as it is idle. */
 void
 netdev_turbotap_fill_rxq(struct netdev_turbotap_rxq *rxq)
 {
     unsigned int room = turbotap_queue_room(rxq->queue);
 
+    if (!rxq->busy) {
+        room = (rxq->n_lent < NETDEV_TURBOTAP_N_IDLE_BUFS
+                ? MIN(room, NETDEV_TURBOTAP_N_IDLE_BUFS - rxq->n_lent) : 0);
+    }
+    rxq->n_lent += room;
     while (room) {
         struct dp_packet *packets[NETDEV_MAX_BURST];
         struct turbotap_buf bufs[NETDEV_MAX_BURST];
@@ -86,6 +92,7 @@ refill_rxq(struct netdev_turbotap_rxq *rxq)
     rxq->n_bufs = rxq->next_buf = 0;
 
     n_taken = turbotap_queue_fill(rxq->queue, rxq->bufs, n);
+    rxq->n_lent += n_taken;
     while (n > n_taken) {
         /* The queue was replaced by one that has its buffers. */
         dp_packet_delete(rxq->bufs[--n].cookie);
@@ -163,8 +170,15 @@ static bool
 receive_bufs(struct netdev_turbotap_rxq *rxq)
 {
     /* A device that is gone has been logged once, not at each poll. */
-    return !turbotap_queue_recv(rxq->queue, rxq->bufs, ARRAY_SIZE(rxq->bufs),
-                                &rxq->n_bufs);
+    if (turbotap_queue_recv(rxq->queue, rxq->bufs, ARRAY_SIZE(rxq->bufs),
+                            &rxq->n_bufs)) {
+        return false;
+    }
+    rxq->n_lent -= rxq->n_bufs;
+    if (rxq->n_bufs >= NETDEV_TURBOTAP_N_IDLE_BUFS) {
+        rxq->busy = true;
+    }
+    return true;
 }
 
 /* Adds to 'batch' as much as it has room for of the frames that 'rxq' has
