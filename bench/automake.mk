@@ -7,7 +7,8 @@
 bench_programs = \
 	bench/turbotap-forward \
 	bench/turbotap-gen \
-	bench/turbotap-sink
+	bench/turbotap-sink \
+	bench/turbotap-udp
 EXTRA_PROGRAMS += $(bench_programs)
 CLEANFILES += $(bench_programs)
 
@@ -18,8 +19,11 @@ bench_turbotap_gen_SOURCES = bench/turbotap-gen.c \
 	bench/bench-frame.h bench/bench-program.h
 bench_turbotap_gen_LDADD =
 bench_turbotap_sink_SOURCES = bench/turbotap-sink.c \
-	bench/bench-frame.h bench/bench-program.h
+	bench/bench-cpu.h bench/bench-frame.h bench/bench-program.h
 bench_turbotap_sink_LDADD =
+bench_turbotap_udp_SOURCES = bench/turbotap-udp.c \
+	bench/bench-cpu.h bench/bench-program.h
+bench_turbotap_udp_LDADD =
 
 EXTRA_DIST += \
 	bench/README.md \

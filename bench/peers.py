@@ -75,13 +75,14 @@ class Peer:
     def server(self, argv):
         """Returns the server 'argv' in host b, started if need be, as soon as
         it says something."""
-        if argv[0] not in self.servers:
+        key = " ".join(argv)
+        if key not in self.servers:
             server = machine.Process(argv, ns=self.namespaces["b"],
                                      cpu=HOST_CPU)
             server.ready()
             server.ignore_output()
-            self.servers[argv[0]] = server
-        return self.servers[argv[0]]
+            self.servers[key] = server
+        return self.servers[key]
 
     def _configure_host(self, host):
         ns, device = self.namespaces[host], DEVICES[host]

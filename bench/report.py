@@ -51,7 +51,7 @@ class Results:
         TSO, in the order of their first run."""
         labels = []
         for name, by_peer in self.runs.items():
-            if not name.startswith(("queues, ", "TSO, ")):
+            if not name.startswith(("queues, ", "TSO, ", "offload, ")):
                 labels += [peer for peer in by_peer if peer not in labels]
         return labels
 
@@ -78,12 +78,14 @@ def rows(results):
             found.append(Row(name, "kframe/s", name, scale=1e3))
         elif name.startswith("TCP, "):
             found.append(Row(name, "Gb/s", name, scale=1e9))
+        elif name.startswith("UDP, "):
+            found.append(Row(name, "kdgram/s", name, scale=1e3))
         elif name == "latency":
             found.append(Row("round trip, p50", "us", name, less=True))
             found.append(Row("round trip, p99", "us", name, "p99", less=True))
     for name in results.runs:
-        if name.startswith("paced, ") or (name.startswith("forward, ")
-                                          and name.endswith(" 1 flow")):
+        if name.startswith(("paced, ", "UDP, ")) or (
+                name.startswith("forward, ") and name.endswith(" 1 flow")):
             found.append(Row("CPU, " + name, "ns/frame", name,
                              "cpu_ns_per_frame", less=True))
     return found
@@ -178,13 +180,13 @@ def losses_table(results, prefix, keys):
                      lines)
 
 
-def pairs_table(results, header, names, scale):
-    """Returns the table, with 'header', of the work named by the first of
-    'names' against that named by the second, and what the second is to the
-    first."""
+def pairs_table(results, header, names, scale, key="value"):
+    """Returns the table, with 'header', of 'key' of the work named by the
+    first of 'names' against that named by the second, and what the second is
+    to the first."""
     lines = []
     for peer in results.runs.get(names[0], {}):
-        medians = [results.median(name, peer) for name in names]
+        medians = [results.median(name, peer, key) for name in names]
         lines.append([peer] + [_number(value and value / scale)
                                for value in medians]
                      + ["%.2f" % (medians[1] / medians[0])
@@ -207,6 +209,24 @@ def tso_tables(results):
                               "with header"],
                     ["TSO, %s: 64 B, 1 flow" % how
                      for how in ("without", "with")], 1e3),
+    ]
+    return "\n\n".join(table for table in tables if table)
+
+
+def offload_tables(results):
+    """Returns the tables of what the default costs work that gains nothing by
+    it, "" if there are none."""
+    tables = [
+        pairs_table(results, [header, "offload=off", "offload=auto"],
+                    ["offload, %s: %s" % (how, name)
+                     for how in ("off", "auto")], scale, key)
+        for header, name, scale, key in (
+            ("64 B, 1000 flows, one by one, kframe/s", "64 B, 1000 flows", 1e3,
+             "value"),
+            ("UDP round trip, p50, us", "latency, UDP", 1, "value"),
+            ("UDP round trip, p99, us", "latency, UDP", 1, "p99"),
+            ("TCP round trip, p50, us", "latency, TCP", 1, "value"),
+            ("TCP round trip, p99, us", "latency, TCP", 1, "p99"))
     ]
     return "\n\n".join(table for table in tables if table)
 
@@ -267,6 +287,10 @@ def text(results):
     tso = tso_tables(results)
     if tso:
         parts.append("## TCP segmentation offload\n\n" + tso)
+    offload = offload_tables(results)
+    if offload:
+        parts.append("## What cutting and merging cost where they gain nothing"
+                     "\n\n" + offload)
     for label in results.peers():
         if label.startswith("turbotap"):
             parts.append("## %s against the others\n\n"

@@ -30,6 +30,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bench-cpu.h"
 #include "bench-frame.h"
 #include "bench-program.h"
 
@@ -61,16 +62,12 @@ struct verdict {
 struct sample {
     double when;
     uint64_t packets, bytes, dropped;
-    uint64_t cpu[8];            /* In clock ticks, as in /proc/stat. */
-};
-
-static const char *const cpu_names[8] = {
-    "user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal",
+    uint64_t cpu[BENCH_N_CPU_TIMES];
 };
 
 struct counters {
     int packets, bytes, dropped;
-    int stat;
+    int cpu;
 };
 
 static int
@@ -88,41 +85,27 @@ open_counter(const char *device, const char *name)
     return fd;
 }
 
-/* Reads the file 'fd' from its start into 'buf' as a string. */
-static void
-read_file(int fd, char *buf, size_t size)
+static uint64_t
+read_counter(int fd)
 {
-    ssize_t n = pread(fd, buf, size - 1, 0);
+    char buf[32];
+    ssize_t n = pread(fd, buf, sizeof buf - 1, 0);
 
     if (n < 0) {
         die("read");
     }
     buf[n] = '\0';
-}
-
-static uint64_t
-read_counter(int fd)
-{
-    char buf[32];
-
-    read_file(fd, buf, sizeof buf);
     return strtoull(buf, NULL, 10);
 }
 
 static void
 take_sample(const struct counters *counters, struct sample *sample)
 {
-    char buf[256], *p;
-
     sample->when = now();
     sample->packets = read_counter(counters->packets);
     sample->bytes = read_counter(counters->bytes);
     sample->dropped = read_counter(counters->dropped);
-    read_file(counters->stat, buf, sizeof buf);
-    p = buf + strlen("cpu");
-    for (int i = 0; i < 8; i++) {
-        sample->cpu[i] = strtoull(p, &p, 10);
-    }
+    bench_read_cpu(counters->cpu, sample->cpu);
 }
 
 static void
@@ -132,29 +115,22 @@ count(const char *device, double delay, double seconds)
         .packets = open_counter(device, "rx_packets"),
         .bytes = open_counter(device, "rx_bytes"),
         .dropped = open_counter(device, "rx_dropped"),
-        .stat = open("/proc/stat", O_RDONLY),
+        .cpu = bench_open_cpu(),
     };
     struct sample a, b;
-    double tick = 1.0 / sysconf(_SC_CLK_TCK);
     double start = now();
 
-    if (counters.stat < 0) {
-        die("/proc/stat");
-    }
     sleep_until(start + delay);
     take_sample(&counters, &a);
     sleep_until(start + delay + seconds);
     take_sample(&counters, &b);
 
     printf("{\"seconds\": %.6f, \"frames\": %"PRIu64", \"bytes\": %"PRIu64
-           ", \"dropped\": %"PRIu64", \"cpu\": {",
+           ", \"dropped\": %"PRIu64", \"cpu\": ",
            b.when - a.when, b.packets - a.packets, b.bytes - a.bytes,
            b.dropped - a.dropped);
-    for (int i = 0; i < 8; i++) {
-        printf("%s\"%s\": %.2f", i ? ", " : "", cpu_names[i],
-               (b.cpu[i] - a.cpu[i]) * tick);
-    }
-    printf("}}\n");
+    bench_print_cpu(a.cpu, b.cpu);
+    printf("}\n");
 }
 
 /* Verifying. */

@@ -113,17 +113,18 @@ def ceiling(tools, peer, seconds, size, flows):
     return (gen["tried"] - gen["errors"]) / gen["seconds"]
 
 
-def forward(tools, peer, seconds, size=64, flows=1, rate=0):
+def forward(tools, peer, seconds, size=64, flows=1, rate=0, burst=None):
     """Forwards UDP from a to b at 'rate' frames per second, 0: as fast as it
-    will go.  'value' is the frames per second that arrived, by the kernel's
-    counters."""
+    will go, in bursts of 'burst' frames of one flow, None: as many as are good
+    for the generator.  'value' is the frames per second that arrived, by the
+    kernel's counters."""
     before = _counts(peer)
     peer.clear_counters()
     # The generator outlasts the sink's window at both ends, however long it
     # takes to start either.
     gen = tools.generator(peer, size, flows, seconds + 20, "-r", str(rate),
                           "-b", "32" if rate else "256",
-                          burst=1 if rate else None)
+                          burst=1 if rate else burst)
     gen.ready()
     window = tools.sink(peer, "count", "-w", str(WARM_UP),
                         "-t", str(seconds)).finish(timeout=seconds + 20)
@@ -195,9 +196,10 @@ def verify(tools, peer, seconds, size=64, flows=1, more=(), burst=None):
 
 
 @contextlib.contextmanager
-def by_default(peer):
-    """Has 'peer' as users have it, for what does not count frames."""
-    peer.set_offload(True)
+def by_default(peer, default=True):
+    """Has 'peer' as users have it, for what does not count frames, unless
+    'default' is false."""
+    peer.set_offload(default)
     try:
         yield
     finally:
@@ -224,14 +226,50 @@ def tcp(peer, seconds, streams=1, reverse=False):
             "retransmits": end["sum_sent"].get("retransmits")}
 
 
-def latency(peer, seconds, rate=1000):
-    """Asks host b 'rate' times a second, one question at a time.  'value' is
-    the median round trip in microseconds."""
-    peer.server(["sockperf", "server", "-i", ADDRESSES["b"]])
+def udp(tools, peer, seconds, segments):
+    """Sends datagrams of 1,200 octets from a socket of host a to one of host
+    b, as fast as the former will: with 'segments' by UDP_SEGMENT to UDP_GRO.
+    'value' is how many b reads per second."""
+    program = os.path.join(tools.path, "turbotap-udp")
+    more = ["-g"] if segments else []
     with by_default(peer):
+        receiver = machine.Process(
+            [program, "-l", "-w", str(WARM_UP), "-t", str(seconds)] + more,
+            ns=peer.namespaces["b"], cpu=HOST_CPU)
+        receiver.ready()
+        sender = machine.Process(
+            [program, "-s", "1200", ADDRESSES["b"]] + more,
+            ns=peer.namespaces["a"], cpu=HOST_CPU)
+        try:
+            result = receiver.finish(timeout=seconds + 20)
+        finally:
+            sender.stop()
+    busy = sum(v for k, v in result["cpu"].items()
+               if k not in ("idle", "iowait", "steal"))
+    if not result["datagrams"]:
+        raise Error("nothing arrived")
+    result["value"] = result["datagrams"] / result["seconds"]
+    result["cpu_ns_per_frame"] = busy * 1e9 / result["datagrams"]
+    return result
+
+
+def forward_alone(tools, peer, seconds, default):
+    """Forwards frames as forward() does, none of which can merge with the next:
+    one by one, of 1,000 flows.  'peer' is as users have it if 'default'."""
+    with by_default(peer, default):
+        return forward(tools, peer, seconds, flows=1000, burst=1)
+
+
+def latency(peer, seconds, rate=1000, over_tcp=False, default=True):
+    """Asks host b 'rate' times a second, one question at a time, by UDP or,
+    if 'over_tcp', by TCP.  'peer' is as users have it if 'default'.  'value'
+    is the median round trip in microseconds."""
+    more = ["--tcp"] if over_tcp else []
+    peer.server(["sockperf", "server", "-i", ADDRESSES["b"]] + more)
+    with by_default(peer, default):
         out = machine.run(["sockperf", "ping-pong", "-i", ADDRESSES["b"],
                            "-t", "%d" % max(seconds, 1), "--mps", str(rate),
-                           "--full-rtt"],
+                           "--full-rtt"] + more,
                           ns=peer.namespaces["a"], cpu=HOST_CPU,
                           timeout=seconds + 20)
     found = {p: re.search(r"percentile %s0* *= *([\d.]+)" % p, out)
