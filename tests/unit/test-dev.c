@@ -568,6 +568,94 @@ test_n_txq(void **state)
     }
 }
 
+/* In another network namespace, and never a new device there. */
+static void
+test_open_at(void **state)
+{
+    struct fixture *f = *state;
+    int netns = host_open_other_namespace();
+    struct turbotap_dev *dev;
+    char name[IFNAMSIZ];
+
+    assert_int_equal(turbotap_dev_open_at(netns, TAP, false, &dev), ENODEV);
+    assert_null(dev);
+
+    host_move(TAP, netns);
+    assert_int_equal(turbotap_dev_open_at(netns, TAP, true, &dev), EINVAL);
+    assert_null(dev);
+    assert_int_equal(turbotap_dev_open_at(netns, TAP, false, &dev), 0);
+    assert_false(turbotap_dev_is_created(dev));
+    assert_int_equal(turbotap_dev_n_rxq(dev), 1);
+
+    /* The same device, though its first opener is gone. */
+    assert_int_equal(turbotap_dev_set_persist(dev, true), 0);
+    turbotap_dev_close(f->dev);
+    f->dev = NULL;
+    assert_int_equal(turbotap_dev_get_name(dev, name), 0);
+    assert_string_equal(name, TAP);
+    assert_int_equal(if_nametoindex(TAP), 0);
+    turbotap_dev_close(dev);
+    close(netns);
+}
+
+/* Copies of a device's descriptors are as good as those that it had. */
+static void
+test_from_fds(void **state)
+{
+    struct fixture *f = *state;
+    struct turbotap_dev_layout layout, bad;
+    int fds[TURBOTAP_MAX_FDS], copies[TURBOTAP_MAX_FDS];
+    struct turbotap_dev *dev;
+    unsigned int n;
+
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 2), 0);
+    assert_int_equal(turbotap_dev_set_n_rxq(f->dev, 2), 0);
+    n = turbotap_dev_get_fds(f->dev, fds, TURBOTAP_MAX_FDS, &layout);
+    assert_int_equal(n, layout.n_rxq + layout.n_txq + layout.n_spares);
+    assert_int_equal(layout.n_rxq, 2);
+    assert_int_equal(layout.n_txq, 2);
+
+    /* What does not work leaves no descriptor open: no receive queue, and
+     * another kind of frames. */
+    bad = layout;
+    bad.n_txq += bad.n_rxq;
+    bad.n_rxq = 0;
+    for (int i = 0; i < 2; i++) {
+        for (unsigned int j = 0; j < n; j++) {
+            copies[j] = dup(fds[j]);
+        }
+        assert_int_equal(turbotap_dev_from_fds(copies, i ? &layout : &bad,
+                                               i == 1, &dev), EINVAL);
+        assert_null(dev);
+        for (unsigned int j = 0; j < n; j++) {
+            assert_int_equal(fcntl(copies[j], F_GETFD), -1);
+        }
+    }
+
+    for (unsigned int j = 0; j < n; j++) {
+        copies[j] = dup(fds[j]);
+    }
+    assert_int_equal(turbotap_dev_from_fds(copies, &layout, false, &dev), 0);
+    turbotap_dev_close(f->dev);
+    f->dev = dev;
+    assert_int_equal(turbotap_dev_n_rxq(dev), 2);
+    assert_int_equal(turbotap_dev_n_txq(dev), 2);
+    check_traffic(dev, true);
+    assert_int_equal(turbotap_dev_set_n_rxq(dev, 4), 0);
+    assert_int_equal(turbotap_dev_set_n_txq(dev, 3), 0);
+    check_traffic(dev, true);
+
+    /* Of a device that was deleted. */
+    n = turbotap_dev_get_fds(dev, fds, TURBOTAP_MAX_FDS, &layout);
+    for (unsigned int j = 0; j < n; j++) {
+        copies[j] = dup(fds[j]);
+    }
+    host_delete(TAP);
+    assert_int_equal(turbotap_dev_from_fds(copies, &layout, false, &dev),
+                     EBADFD);
+    assert_null(dev);
+}
+
 static void
 test_fds_of_device(void **state)
 {
@@ -816,6 +904,8 @@ main(void)
         TEST(test_no_permission),
         TEST(test_n_rxq),
         TEST(test_n_txq),
+        TEST(test_open_at),
+        TEST(test_from_fds),
         TEST(test_fds_of_device),
         TEST(test_fds_of_process),
         TEST(test_txq_moves_no_flow),
