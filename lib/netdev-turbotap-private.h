@@ -167,6 +167,7 @@ void netdev_turbotap_trim_txqs(struct netdev_turbotap *, unsigned int n);
 #define NETDEV_TURBOTAP_MAX_DRAIN (2 * 1024 / NETDEV_MAX_BURST)
 
 void netdev_turbotap_fill_rxq(struct netdev_turbotap_rxq *);
+void netdev_turbotap_take_received(struct netdev_turbotap_rxq *);
 void netdev_turbotap_drop_received(struct netdev_turbotap_rxq *,
                                    uint64_t *n, uint64_t *bytes);
 

@@ -50,10 +50,10 @@ discard_batch(struct netdev_turbotap *tt, struct netdev_turbotap_rxq *rxq)
     return true;
 }
 
-/* Closes the queue of 'rxq' of 'tt'.  The frames in it, which would be lost
- * without a trace, are counted as such.  With 'drain', so are those that wait
- * for it in the device, and those that 'rxq' has received; else the former are
- * left to the queue that takes its place, and the latter to be given out. */
+/* Closes the queue of 'rxq' of 'tt'.  With 'drain', the frames that wait for
+ * it in the device, that are in it, and that 'rxq' has received, all of which
+ * would be lost without a trace, are counted as such.  Without, the first are
+ * left to the queue that takes its place, and the others to be given out. */
 static void
 close_rxq(struct netdev_turbotap *tt, struct netdev_turbotap_rxq *rxq,
           bool drain)
@@ -74,9 +74,12 @@ close_rxq(struct netdev_turbotap *tt, struct netdev_turbotap_rxq *rxq,
         }
     }
 
+    turbotap_queue_stop(rxq->queue);
+    if (!drain) {
+        netdev_turbotap_take_received(rxq);
+    }
     /* A batch of bad frames looks like none, so see to it that all that there
      * may be were looked at. */
-    turbotap_queue_stop(rxq->queue);
     for (int i = 0; i <= NETDEV_TURBOTAP_N_BUFS; i += NETDEV_MAX_BURST) {
         discard_batch(tt, &closing);
     }

@@ -51,17 +51,18 @@ packet_to_buf(struct dp_packet *packet, struct turbotap_buf *buf)
     buf->cookie = packet;
 }
 
-/* Gives the queue of 'rxq' as many empty buffers as it takes, or as are enough
- * as long as it is idle. */
+/* Gives the queue of 'rxq' as many empty buffers as it takes, but together
+ * with the frames that 'rxq' has no more than NETDEV_TURBOTAP_N_BUFS, or than
+ * are enough as long as it is idle. */
 void
 netdev_turbotap_fill_rxq(struct netdev_turbotap_rxq *rxq)
 {
+    unsigned int most = (rxq->busy ? NETDEV_TURBOTAP_N_BUFS
+                         : NETDEV_TURBOTAP_N_IDLE_BUFS);
+    unsigned int n_used = rxq->n_lent + rxq->n_bufs;
     unsigned int room = turbotap_queue_room(rxq->queue);
 
-    if (!rxq->busy) {
-        room = (rxq->n_lent < NETDEV_TURBOTAP_N_IDLE_BUFS
-                ? MIN(room, NETDEV_TURBOTAP_N_IDLE_BUFS - rxq->n_lent) : 0);
-    }
+    room = most > n_used ? MIN(room, most - n_used) : 0;
     rxq->n_lent += room;
     while (room) {
         struct dp_packet *packets[NETDEV_MAX_BURST];
@@ -94,7 +95,7 @@ refill_rxq(struct netdev_turbotap_rxq *rxq)
     n_taken = turbotap_queue_fill(rxq->queue, rxq->bufs, n);
     rxq->n_lent += n_taken;
     while (n > n_taken) {
-        /* The queue was replaced by one that has its buffers. */
+        /* The queue was replaced by one that takes less. */
         dp_packet_delete(rxq->bufs[--n].cookie);
     }
     netdev_turbotap_fill_rxq(rxq);
@@ -217,6 +218,27 @@ receive_batch(struct netdev_turbotap_rxq *rxq, struct dp_packet_batch *batch)
     }
     COVERAGE_INC(turbotap_rx_batch);
     return dp_packet_batch_is_empty(batch) ? EAGAIN : 0;
+}
+
+/* Takes the frames that the queue of 'rxq', which is stopped, still has, for
+ * them to be given out after those that 'rxq' has. */
+void
+netdev_turbotap_take_received(struct netdev_turbotap_rxq *rxq)
+{
+    unsigned int n, n_left = rxq->n_bufs - rxq->next_buf;
+
+    for (unsigned int i = 0; i < rxq->next_buf; i++) {
+        dp_packet_delete(rxq->bufs[i].cookie);
+    }
+    memmove(rxq->bufs, &rxq->bufs[rxq->next_buf], n_left * sizeof *rxq->bufs);
+    rxq->next_buf = 0;
+    rxq->n_bufs = n_left;
+
+    /* There are no more buffers than this has room for, see
+     * netdev_turbotap_fill_rxq(). */
+    turbotap_queue_recv(rxq->queue, &rxq->bufs[n_left],
+                        ARRAY_SIZE(rxq->bufs) - n_left, &n);
+    rxq->n_bufs += n;
 }
 
 /* Takes the frames that 'rxq' has received and not given out, and frees them.
