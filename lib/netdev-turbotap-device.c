@@ -157,7 +157,7 @@ reap_marked(const struct sset *wanted)
         struct turbotap_dev *dev;
         int error;
 
-        if (sset_contains(wanted, name)) {
+        if (!name[0] || sset_contains(wanted, name)) {
             continue;
         }
         error = netdev_turbotap_open_found(f, &dev);
