@@ -43,7 +43,6 @@
 /* A receive queue, of the thread that polls it. */
 struct netdev_turbotap_rxq {
     struct turbotap_queue *queue;
-    unsigned int n_lent;        /* Buffers that 'queue' has. */
     bool busy;                  /* Have as many as an idle one has been too
                                  * few? */
 

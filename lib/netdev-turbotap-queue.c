@@ -196,7 +196,6 @@ netdev_turbotap_set_queues(struct netdev_turbotap *tt,
             tt->rxqs[i] = xzalloc(sizeof *tt->rxqs[i]);
         }
         tt->rxqs[i]->queue = rxqs[i];
-        tt->rxqs[i]->n_lent = 0;
         netdev_turbotap_fill_rxq(tt->rxqs[i]);
     }
 

@@ -51,19 +51,21 @@ packet_to_buf(struct dp_packet *packet, struct turbotap_buf *buf)
     buf->cookie = packet;
 }
 
-/* Gives the queue of 'rxq' as many empty buffers as it takes, but together
- * with the frames that 'rxq' has no more than NETDEV_TURBOTAP_N_BUFS, or than
- * are enough as long as it is idle. */
+/* Each I/O class has room for as many buffers as a receive queue has. */
+BUILD_ASSERT_DECL(NETDEV_TURBOTAP_N_BUFS == TURBOTAP_BURST);
+
+/* Gives the queue of 'rxq' empty buffers, until it has, together with the
+ * frames that 'rxq' has, as many as there are, or as are enough while it is
+ * idle. */
 void
 netdev_turbotap_fill_rxq(struct netdev_turbotap_rxq *rxq)
 {
     unsigned int most = (rxq->busy ? NETDEV_TURBOTAP_N_BUFS
                          : NETDEV_TURBOTAP_N_IDLE_BUFS);
-    unsigned int n_used = rxq->n_lent + rxq->n_bufs;
     unsigned int room = turbotap_queue_room(rxq->queue);
+    unsigned int n_used = NETDEV_TURBOTAP_N_BUFS - room + rxq->n_bufs;
 
     room = most > n_used ? MIN(room, most - n_used) : 0;
-    rxq->n_lent += room;
     while (room) {
         struct dp_packet *packets[NETDEV_MAX_BURST];
         struct turbotap_buf bufs[NETDEV_MAX_BURST];
@@ -93,7 +95,6 @@ refill_rxq(struct netdev_turbotap_rxq *rxq)
     rxq->n_bufs = rxq->next_buf = 0;
 
     n_taken = turbotap_queue_fill(rxq->queue, rxq->bufs, n);
-    rxq->n_lent += n_taken;
     while (n > n_taken) {
         /* The queue was replaced by one that takes less. */
         dp_packet_delete(rxq->bufs[--n].cookie);
@@ -175,7 +176,6 @@ receive_bufs(struct netdev_turbotap_rxq *rxq)
                             &rxq->n_bufs)) {
         return false;
     }
-    rxq->n_lent -= rxq->n_bufs;
     if (rxq->n_bufs >= NETDEV_TURBOTAP_N_IDLE_BUFS) {
         rxq->busy = true;
     }
