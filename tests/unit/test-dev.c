@@ -598,6 +598,16 @@ test_open_at(void **state)
     close(netns);
 }
 
+/* Stores copies of the 'n' descriptors 'fds' in 'copies'. */
+static void
+copy_fds(const int *fds, unsigned int n, int *copies)
+{
+    for (unsigned int i = 0; i < n; i++) {
+        copies[i] = dup(fds[i]);
+        assert_true(copies[i] >= 0);
+    }
+}
+
 /* Copies of a device's descriptors are as good as those that it had. */
 static void
 test_from_fds(void **state)
@@ -621,9 +631,7 @@ test_from_fds(void **state)
     bad.n_txq += bad.n_rxq;
     bad.n_rxq = 0;
     for (int i = 0; i < 2; i++) {
-        for (unsigned int j = 0; j < n; j++) {
-            copies[j] = dup(fds[j]);
-        }
+        copy_fds(fds, n, copies);
         assert_int_equal(turbotap_dev_from_fds(copies, i ? &layout : &bad,
                                                i == 1, &dev), EINVAL);
         assert_null(dev);
@@ -632,9 +640,7 @@ test_from_fds(void **state)
         }
     }
 
-    for (unsigned int j = 0; j < n; j++) {
-        copies[j] = dup(fds[j]);
-    }
+    copy_fds(fds, n, copies);
     assert_int_equal(turbotap_dev_from_fds(copies, &layout, false, &dev), 0);
     turbotap_dev_close(f->dev);
     f->dev = dev;
@@ -647,9 +653,7 @@ test_from_fds(void **state)
 
     /* Of a device that was deleted. */
     n = turbotap_dev_get_fds(dev, fds, TURBOTAP_MAX_FDS, &layout);
-    for (unsigned int j = 0; j < n; j++) {
-        copies[j] = dup(fds[j]);
-    }
+    copy_fds(fds, n, copies);
     host_delete(TAP);
     assert_int_equal(turbotap_dev_from_fds(copies, &layout, false, &dev),
                      EBADFD);
