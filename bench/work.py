@@ -133,8 +133,7 @@ def forward(tools, peer, seconds, size=64, flows=1, rate=0, burst=None):
 
     if not window["frames"]:
         raise Error("nothing arrived")
-    busy = sum(v for k, v in window["cpu"].items()
-               if k not in ("idle", "iowait", "steal"))
+    busy = _busy_seconds(window["cpu"])
     lost = result["tried"] - result["delivered"]
     result.update({
         "value": window["frames"] / window["seconds"],
@@ -195,6 +194,12 @@ def verify(tools, peer, seconds, size=64, flows=1, more=(), burst=None):
     return result
 
 
+def _busy_seconds(cpu):
+    """Returns how much of the CPU times 'cpu' was spent on something."""
+    return sum(v for k, v in cpu.items()
+               if k not in ("idle", "iowait", "steal"))
+
+
 @contextlib.contextmanager
 def by_default(peer, default=True):
     """Has 'peer' as users have it, for what does not count frames, unless
@@ -244,12 +249,11 @@ def udp(tools, peer, seconds, segments):
             result = receiver.finish(timeout=seconds + 20)
         finally:
             sender.stop()
-    busy = sum(v for k, v in result["cpu"].items()
-               if k not in ("idle", "iowait", "steal"))
     if not result["datagrams"]:
         raise Error("nothing arrived")
     result["value"] = result["datagrams"] / result["seconds"]
-    result["cpu_ns_per_frame"] = busy * 1e9 / result["datagrams"]
+    result["cpu_ns_per_frame"] = (_busy_seconds(result["cpu"]) * 1e9
+                                  / result["datagrams"])
     return result
 
 
