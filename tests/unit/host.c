@@ -50,6 +50,16 @@ write_file(const char *path, const char *text)
     close(fd);
 }
 
+/* Has the kernel send no frames unasked in this network namespace, as it does
+ * to find out about IPv6 addresses whenever a link comes up. */
+static void
+disable_ipv6(void)
+{
+    if (!access("/proc/sys/net/ipv6", F_OK)) {
+        write_file("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    }
+}
+
 void
 host_enter_namespace(void)
 {
@@ -75,10 +85,7 @@ host_enter_namespace(void)
         skip_program("/dev/net/tun");
     }
     close(fd);
-
-    if (!access("/proc/sys/net/ipv6", F_OK)) {
-        write_file("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
-    }
+    disable_ipv6();
 }
 
 int
@@ -89,6 +96,7 @@ host_open_other_namespace(void)
 
     assert_true(ours >= 0);
     assert_int_equal(unshare(CLONE_NEWNET), 0);
+    disable_ipv6();
     other = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     assert_int_equal(setns(ours, CLONE_NEWNET), 0);
     assert_true(other >= 0);

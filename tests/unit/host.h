@@ -29,7 +29,8 @@
  * 77, which stands for "skipped". */
 void host_enter_namespace(void);
 
-/* Opens another network namespace and returns its descriptor. */
+/* Opens another network namespace, without IPv6 as well, and returns its
+ * descriptor. */
 int host_open_other_namespace(void);
 
 /* Makes room for 'n' datagrams in each AF_UNIX socket that is opened from now
