@@ -202,27 +202,36 @@ turbotap_vnet_write(void *hdr, void *frame_, size_t size,
     };
     uint32_t payload_ofs, headers_len, seg_size;
 
-    if (offset < 0 || at.l4_ofs + offset + 2 > size) {
+    if (offset < 0 || at.l3_ofs + TURBOTAP_IPV4_MIN_HLEN > at.l4_ofs) {
         return EINVAL;
+    }
+    if (at.l3_ofs + TURBOTAP_IPV4_MIN_HLEN > size) {
+        turbotap_vnet_write_plain(hdr);
+        return 0;
+    }
+
+    if (ip[0] >> 4 == 4) {
+        at.end = at.l3_ofs + turbotap_get_be16(&ip[TURBOTAP_IPV4_LEN]);
+    } else if (ip[0] >> 4 == 6
+               && at.l3_ofs + TURBOTAP_IPV6_HLEN <= at.l4_ofs) {
+        at.ipv6 = true;
+        at.end = (at.l3_ofs + TURBOTAP_IPV6_HLEN
+                  + turbotap_get_be16(&ip[TURBOTAP_IPV6_LEN]));
+    } else {
+        return EINVAL;
+    }
+    if (at.end < at.l4_ofs + offset + 2) {
+        return EINVAL;
+    }
+    if (at.end > size) {
+        turbotap_vnet_write_plain(hdr);
+        return 0;
     }
 
     /* The sum of the pseudo header is written anew.  It would be there
      * already, had not Open vSwitch, when it changed an address or a port,
      * changed the checksum as if it were complete. */
-    if (at.l3_ofs + TURBOTAP_IPV4_MIN_HLEN <= at.l4_ofs && ip[0] >> 4 == 4) {
-        at.end = at.l3_ofs + turbotap_get_be16(&ip[TURBOTAP_IPV4_LEN]);
-    } else if (at.l3_ofs + TURBOTAP_IPV6_HLEN <= at.l4_ofs
-               && ip[0] >> 4 == 6) {
-        at.ipv6 = true;
-        at.end = (at.l3_ofs + TURBOTAP_IPV6_HLEN
-                  + turbotap_get_be16(&ip[TURBOTAP_IPV6_LEN]));
-        at.routing = has_routing_header(frame, &at);
-    } else {
-        return EINVAL;
-    }
-    if (at.end > size || at.end < at.l4_ofs + offset + 2) {
-        return EINVAL;
-    }
+    at.routing = at.ipv6 && has_routing_header(frame, &at);
     payload_ofs = turbotap_frame_payload(frame, &at);
     if (!tx->mtu) {
         turbotap_vnet_write_partial(hdr, frame, &at, payload_ofs, 0);

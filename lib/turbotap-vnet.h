@@ -91,7 +91,10 @@ void turbotap_vnet_write_partial(void *hdr, void *frame,
                                  uint32_t payload_ofs, uint16_t seg_size);
 
 /* Does the same for what '*tx' asks to be done to the 'size' octets at
- * 'frame'.  Returns 0, or EINVAL if the frame is not of that kind. */
+ * 'frame'.  Returns 0, or EINVAL if the frame is not of that kind.
+ *
+ * Nothing can be done to a frame of which only the first octets are left, as
+ * for a mirror with a snaplen: it gets a header that asks for nothing. */
 int turbotap_vnet_write(void *hdr, void *frame, size_t size,
                         const struct turbotap_vnet_tx *tx);
 
