@@ -86,7 +86,7 @@ class Peer:
 
     def _configure_host(self, host):
         ns, device = self.namespaces[host], DEVICES[host]
-        if not self.tso and self.kind != "turbotap":
+        if not self.tso and self._kind_at(device) != "turbotap":
             # A switch in user space gets each frame as it is, in one piece:
             # checksums and segmentation are the host's work.  (A tap's are so
             # already, and a turbotap port's are as it says.)
@@ -103,6 +103,10 @@ class Peer:
     def _move_in(self, host):
         machine.run(["ip", "link", "set", DEVICES[host], "netns",
                      self.namespaces[host]], ns=self.namespaces["switch"])
+
+    def _kind_at(self, _name):
+        """Returns the kind of the port with the host's device '_name'."""
+        return self.kind
 
     def set_offload(self, on):
         """Lets a peer that can do so have its hosts' checksums and
@@ -169,18 +173,23 @@ def pmd_cpus(n):
 class Switch(Peer):
     """ovs-vswitchd with two ports of 'kind', one of tap, system, afxdp,
     turbotap, of 'io' if it is the latter, with 'queues' each; with 'tso', the
-    hosts leave checksums and the segmentation of TCP to the switch."""
+    hosts leave checksums and the segmentation of TCP to the switch; with
+    'kind_of_a', the port to host a is of that kind."""
 
     # Kinds that a PMD thread polls; the others are the main thread's.
     PMD_KINDS = ("afxdp", "turbotap", "dpdk")
 
-    def __init__(self, tree, workdir, kind, io=None, queues=1, tso=False):
+    def __init__(self, tree, workdir, kind, io=None, queues=1, tso=False,
+                 kind_of_a=None):
         label = "%s-%s" % (kind, io) if io else kind
+        if kind_of_a:
+            label = "%s-to-%s" % (kind_of_a, label)
         if queues != 1:
             label += "-q%d" % queues
         super().__init__(label + "-tso" * tso)
         self.tree = tree
         self.kind = kind
+        self.kind_of_a = kind_of_a or kind
         self.io = io
         self.queues = queues
         self.tso = tso
@@ -255,22 +264,25 @@ class Switch(Peer):
 
     # Ports.
 
+    def _kind_at(self, name):
+        return self.kind_of_a if name == DEVICES["a"] else self.kind
+
     def _interface(self, name):
         """Returns the columns of Interface 'name' and creates its kernel
         devices as far as OVS does not."""
+        kind = self._kind_at(name)
         options = []
-        if self.kind in ("system", "afxdp"):
+        if kind in ("system", "afxdp"):
             self._add_veth(name)
-        if self.kind == "afxdp":
+        if kind == "afxdp":
             options.append("options:xdp-mode=best-effort")
-        if self.kind == "turbotap":
+        if kind == "turbotap":
             options.append("options:io=" + self.io)
             if not self.tso:
                 options.append("options:offload=off")
-        if self.kind in self.PMD_KINDS:
+        if kind in self.PMD_KINDS:
             options.append("options:n_rxq=%d" % self.queues)
-        ovs_type = {"tap": "internal", "system": "system"}.get(self.kind,
-                                                               self.kind)
+        ovs_type = {"tap": "internal", "system": "system"}.get(kind, kind)
         return ["type=" + ovs_type] + options
 
     def _add_veth(self, name):
@@ -284,7 +296,8 @@ class Switch(Peer):
         machine.run(["ip", "link", "set", name + "s", "up"], ns=ns)
 
     def _port_name(self, name):
-        return name + "s" if self.kind in ("system", "afxdp") else name
+        veth = self._kind_at(name) in ("system", "afxdp")
+        return name + "s" if veth else name
 
     def _add_port(self, host):
         name = DEVICES[host]
@@ -292,7 +305,7 @@ class Switch(Peer):
         port = self._port_name(name)
         self.vsctl("add-port", "br0", port, "--", "set", "interface", port,
                    "ofport_request=%d" % (1 if host == "a" else 2), *columns)
-        self._check_port(port)
+        self._check_port(port, self._kind_at(name))
         self._move_in(host)
 
     def _column(self, port, column):
@@ -300,11 +313,11 @@ class Switch(Peer):
         value = self.vsctl("--if-exists", "get", "interface", port, column)
         return value.strip().strip('"[]')
 
-    def _check_port(self, port):
-        """Raises Error if 'port' does not work or is not what was asked
-        for."""
+    def _check_port(self, port, kind):
+        """Raises Error if 'port', of 'kind', does not work or is not what was
+        asked for."""
         error = self._column(port, "error")
-        if self.kind == "turbotap":
+        if kind == "turbotap":
             # ovs-vswitchd writes the status a moment after it made the port.
             deadline = time.monotonic() + 10
             while not error and self._column(port, "status:io") != self.io:
@@ -317,8 +330,8 @@ class Switch(Peer):
             raise Error(error)
 
     def set_offload(self, on):
-        if self.kind == "turbotap" and not self.tso:
-            for host in "a", "b":
+        for host in "a", "b":
+            if self._kind_at(DEVICES[host]) == "turbotap" and not self.tso:
                 self.vsctl("set", "interface", DEVICES[host],
                            "options:offload=" + ("auto" if on else "off"))
 
@@ -335,7 +348,7 @@ class Switch(Peer):
             args += ["--", "add-port", "br0", port, "--", "set", "interface",
                      port] + columns
         self.vsctl(*args[1:])
-        self._check_port(self._port_name(names[-1]))
+        self._check_port(self._port_name(names[-1]), self.kind)
         errors = self.vsctl("--bare", "--columns=error", "find", "interface",
                             "error!=[]").strip()
         if errors:

@@ -214,13 +214,17 @@ def tso_tables(results):
 
 
 def offload_tables(results):
-    """Returns the tables of what the default costs work that gains nothing by
-    it, "" if there are none."""
+    """Returns the tables of what the default gains where hosts and switch do
+    not both have large frames, and costs where there are none, "" if nothing
+    was measured."""
     tables = [
         pairs_table(results, [header, "offload=off", "offload=auto"],
                     ["offload, %s: %s" % (how, name)
                      for how in ("off", "auto")], scale, key)
         for header, name, scale, key in (
+            ("TCP, 1 stream, Gb/s", "TCP, 1 stream", 1e9, "value"),
+            ("UDP, single datagrams, kdgram/s", "single datagrams", 1e3,
+             "value"),
             ("64 B, 1000 flows, one by one, kframe/s", "64 B, 1000 flows", 1e3,
              "value"),
             ("UDP round trip, p50, us", "latency, UDP", 1, "value"),
@@ -289,8 +293,8 @@ def text(results):
         parts.append("## TCP segmentation offload\n\n" + tso)
     offload = offload_tables(results)
     if offload:
-        parts.append("## What cutting and merging cost where they gain nothing"
-                     "\n\n" + offload)
+        parts.append("## What cutting and merging gain and cost\n\n"
+                     + offload)
     for label in results.peers():
         if label.startswith("turbotap"):
             parts.append("## %s against the others\n\n"

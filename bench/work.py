@@ -211,10 +211,11 @@ def by_default(peer, default=True):
         peer.set_offload(False)
 
 
-def tcp(peer, seconds, streams=1, reverse=False):
-    """Sends TCP from a to b, or from b to a.  'value' is bits per second."""
+def tcp(peer, seconds, streams=1, reverse=False, default=True):
+    """Sends TCP from a to b, or from b to a.  'peer' is as users have it if
+    'default'.  'value' is bits per second."""
     peer.server(["iperf3", "-s", "--forceflush"])
-    with by_default(peer):
+    with by_default(peer, default):
         out = machine.run(["iperf3", "-c", ADDRESSES["b"], "-J",
                            "-t", "%d" % max(seconds, 1), "-P", str(streams)]
                           + (["-R"] if reverse else []),
@@ -231,13 +232,14 @@ def tcp(peer, seconds, streams=1, reverse=False):
             "retransmits": end["sum_sent"].get("retransmits")}
 
 
-def udp(tools, peer, seconds, segments):
+def udp(tools, peer, seconds, segments, default=True):
     """Sends datagrams of 1,200 octets from a socket of host a to one of host
     b, as fast as the former will: with 'segments' by UDP_SEGMENT to UDP_GRO.
-    'value' is how many b reads per second."""
+    'peer' is as users have it if 'default'.  'value' is how many b reads per
+    second."""
     program = os.path.join(tools.path, "turbotap-udp")
     more = ["-g"] if segments else []
-    with by_default(peer):
+    with by_default(peer, default):
         receiver = machine.Process(
             [program, "-l", "-w", str(WARM_UP), "-t", str(seconds)] + more,
             ns=peer.namespaces["b"], cpu=HOST_CPU)
@@ -258,8 +260,9 @@ def udp(tools, peer, seconds, segments):
 
 
 def forward_alone(tools, peer, seconds, default):
-    """Forwards frames as forward() does, none of which can merge with the next:
-    one by one, of 1,000 flows.  'peer' is as users have it if 'default'."""
+    """Forwards frames as forward() does, none of which can merge with the
+    next: one by one, of 1,000 flows.  'peer' is as users have it if
+    'default'."""
     with by_default(peer, default):
         return forward(tools, peer, seconds, flows=1000, burst=1)
 
