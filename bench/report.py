@@ -197,10 +197,12 @@ def pairs_table(results, header, names, scale, key="value"):
 def tso_tables(results):
     """Returns the tables of what TSO does and costs, "" if there are none."""
     tables = [
-        pairs_table(results, ["TCP, 1 stream, Gb/s", "without TSO",
+        pairs_table(results, ["TCP, %s, Gb/s" % streams, "without TSO",
                               "with TSO"],
-                    ["TSO, %s: TCP, 1 stream" % how
-                     for how in ("without", "with")], 1e9),
+                    ["TSO, %s: TCP, %s" % (how, streams)
+                     for how in ("without", "with")], 1e9)
+        for streams in ("1 stream", "8 streams")
+    ] + [
         pairs_table(results, ["TCP, 8 streams, with TSO, Gb/s",
                               "1 queue, 1 PMD", "2 queues, 2 PMDs"],
                     ["TSO, %s: TCP, 8 streams" % how
