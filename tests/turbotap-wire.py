@@ -7,9 +7,10 @@
 comes in by one to the other one, except that some TCP segments are lost,
 doubled, overtaken or damaged.
 
-A damaged one has one bit of its TCP header or payload flipped, so that its
-checksum is wrong.  The program ends when its standard input does, and then
-prints what it did.
+A damaged one, which always has a payload, has one bit of its TCP header or
+payload flipped, so that its checksum is wrong.  What closes a connection is
+not damaged: nobody may be there any more to see it.  The program ends when its
+standard input does, and then prints what it did.
 """
 
 import argparse
@@ -38,6 +39,12 @@ def tcp_range(frame):
     if ethertype == 0x86dd and frame[20] == socket.IPPROTO_TCP:
         return 54, 54 + struct.unpack_from("!H", frame, 18)[0]
     return None
+
+
+def has_payload(frame, begin, end):
+    """Returns whether the TCP segment from 'begin' to 'end' in 'frame' is
+    longer than its header."""
+    return end - begin > (frame[begin + 12] >> 4) * 4
 
 
 class Direction:
@@ -70,6 +77,9 @@ class Direction:
             self.send(frame)
             return
         fate = FATES[fate]
+        if fate == "damaged" and not has_payload(frame, *tcp):
+            self.send(frame)
+            return
         self.count[fate] += 1
         if fate == "doubled":
             self.send(frame)
