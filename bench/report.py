@@ -204,9 +204,9 @@ def tso_tables(results):
         for streams in ("1 stream", "8 streams")
     ] + [
         pairs_table(results, ["TCP, 8 streams, with TSO, Gb/s",
-                              "1 queue, 1 PMD", "2 queues, 2 PMDs"],
+                              "1 queue", "2 queues, 2 PMDs"],
                     ["TSO, %s: TCP, 8 streams" % how
-                     for how in ("1 queue", "2 queues")], 1e9),
+                     for how in ("with", "with, 2 queues")], 1e9),
         pairs_table(results, ["64 B, 1 flow, kframe/s", "without header",
                               "with header"],
                     ["TSO, %s: 64 B, 1 flow" % how
