@@ -141,22 +141,24 @@ class Veth(Peer):
 
 
 class Forwarder(Peer):
-    """turbotap's queues with I/O class 'io' and no switch; with 'header',
-    frames carry a virtio-net header, as they do with TSO."""
+    """turbotap's queues with I/O class 'io' and no switch; with 'tso', large
+    TCP frames cross whole; with 'merge', they and large datagrams are cut and
+    merged, as turbotap ports do it by default."""
 
     kind = "bare"
 
-    def __init__(self, tools, io, header=False):
-        super().__init__("bare-%s%s" % (io, "-tso" * header))
+    def __init__(self, tools, io, tso=False, merge=False):
+        super().__init__("bare-%s%s%s" % (io, "-tso" * tso, "-merge" * merge))
         self.tools = tools
         self.io = io
-        self.header = header
+        self.tso = tso or merge
+        self.options = ["-w"] * tso + ["-m"] * merge
 
     def _start(self):
         process = machine.Process(
             [os.path.join(self.tools, "turbotap-forward"),
              "-a", DEVICES["a"], "-b", DEVICES["b"], "-c", self.io]
-            + ["-v"] * self.header,
+            + self.options,
             ns=self.namespaces["switch"], cpu=SWITCH_CPU)
         self.processes.append(process)
         process.ready()

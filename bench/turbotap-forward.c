@@ -7,6 +7,10 @@
  * frames between them, both ways, with turbotap's own queues and nothing else.
  * What it reaches is the limit for any switch on these queues.
  *
+ * Frames are plain; or the hosts leave the segmentation of TCP to each other,
+ * and large frames cross whole, as with userspace-tso-enable; or they are cut
+ * and merged, as turbotap ports do it by default.
+ *
  * Runs until SIGTERM and then prints the counters of the queues as one JSON
  * object.  Must not know Open vSwitch. */
 
@@ -14,17 +18,27 @@
 
 #include <getopt.h>
 #include <inttypes.h>
+#include <linux/if_tun.h>
 
 #include "bench-program.h"
 #include "turbotap-dev.h"
+#include "turbotap-gro.h"
+#include "turbotap-gso.h"
 #include "turbotap-queue.h"
 #include "turbotap-vnet.h"
 
-#define BUF_SIZE 2048           /* Room for a frame, in octets. */
+#define PACKET_SIZE 2048        /* Room for a packet, in octets. */
+
+/* The same for a large frame, with the octet by which the I/O classes tell a
+ * frame that was cut off. */
+#define LARGE_SIZE (TURBOTAP_VNET_HDR_LEN + TURBOTAP_FRAME_MAX + 1)
 
 /* From one buffer to the next, in octets: not such that all begin in the same
  * few sets of the cache. */
-#define BUF_STRIDE (BUF_SIZE + 192)
+#define STRIDE(SIZE) ((SIZE) + 192)
+
+#define TSO_OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
+#define USO_OFFLOADS (0x20 | 0x40)      /* TUN_F_USO4 and 6, Linux 6.2. */
 
 /* After empty polls a direction is left alone for up to this many turns of the
  * main loop, so that the quiet direction does not tax the busy one with its
@@ -40,8 +54,37 @@ struct direction {
     unsigned int wait;          /* Turns left of the present pause. */
 };
 
-/* Of the virtio-net header, in octets, 0 without. */
-static uint32_t hdr_len;
+/* What becomes of the hosts' large frames. */
+static enum { PLAIN, WHOLE, MERGE } mode;
+
+static unsigned int gro_kinds;  /* What is merged, TURBOTAP_GRO_*. */
+static uint32_t hdr_len;        /* Of the virtio-net header, in octets, 0
+                                 * without. */
+static uint32_t buf_size = PACKET_SIZE; /* Of a receive buffer, in octets. */
+
+/* What is sent at once in mode MERGE: packets, and the frames that they are by
+ * themselves, and room for those that were cut. */
+struct burst {
+    unsigned int n;
+    struct turbotap_gro_packet packets[TURBOTAP_GRO_MAX];
+    struct turbotap_buf bufs[TURBOTAP_GRO_MAX];
+    uint8_t segments[TURBOTAP_GRO_MAX][STRIDE(PACKET_SIZE)];
+};
+
+/* Has the host leave to 'dev' what 'mode' says.  Returns 0 or a positive errno
+ * value. */
+static int
+set_offload(struct turbotap_dev *dev)
+{
+    if (mode == MERGE) {
+        gro_kinds = TURBOTAP_GRO_TCP | TURBOTAP_GRO_UDP;
+        if (!turbotap_dev_set_offload(dev, TSO_OFFLOADS | USO_OFFLOADS)) {
+            return 0;
+        }
+        gro_kinds = TURBOTAP_GRO_TCP;
+    }
+    return turbotap_dev_set_offload(dev, TSO_OFFLOADS);
+}
 
 static struct turbotap_dev *
 open_dev(const char *name)
@@ -51,6 +94,9 @@ open_dev(const char *name)
 
     if (!error && hdr_len) {
         error = turbotap_dev_set_vnet_hdr_size(dev, hdr_len);
+        if (!error) {
+            error = set_offload(dev);
+        }
     }
     if (!error) {
         error = turbotap_dev_set_n_txq(dev, 1);
@@ -85,7 +131,7 @@ refill(struct turbotap_queue *rx, struct turbotap_buf *bufs, unsigned int n)
 {
     for (unsigned int i = 0; i < n; i++) {
         bufs[i].data = bufs[i].cookie;
-        bufs[i].size = BUF_SIZE;
+        bufs[i].size = buf_size;
     }
     if (turbotap_queue_fill(rx, bufs, n) != n) {
         die_of("fill", ENOBUFS);
@@ -103,13 +149,13 @@ open_direction(struct direction *dir, const struct turbotap_io_class *class,
     dir->tx = open_queue(class, turbotap_dev_txq_fd(to, 0), TURBOTAP_TX);
 
     n = turbotap_queue_room(dir->rx);
-    dir->arena = aligned_alloc(4096, (size_t) n * BUF_STRIDE);
+    dir->arena = aligned_alloc(4096, (size_t) n * STRIDE(buf_size));
     if (!dir->arena) {
         die_of("aligned_alloc", ENOMEM);
     }
     for (unsigned int i = 0; i < n; i++) {
         struct turbotap_buf buf = {
-            .cookie = (char *) dir->arena + (size_t) i * BUF_STRIDE,
+            .cookie = (char *) dir->arena + (size_t) i * STRIDE(buf_size),
         };
 
         refill(dir->rx, &buf, 1);
@@ -127,6 +173,86 @@ close_direction(struct direction *dir)
     turbotap_queue_close(dir->rx);
     turbotap_queue_close(dir->tx);
     free(dir->arena);
+}
+
+/* Sends 'burst' to 'tx', what can be merged. */
+static void
+send_burst(struct turbotap_queue *tx, struct burst *burst)
+{
+    struct turbotap_buf bufs[TURBOTAP_GRO_MAX];
+    struct turbotap_gro gro;
+
+    turbotap_gro_merge(&gro, burst->packets, burst->n, gro_kinds);
+    for (unsigned int i = 0; i < gro.n_frames; i++) {
+        const struct turbotap_gro_frame *frame = &gro.frames[i];
+
+        if (frame->n_packets == 1) {
+            bufs[i] = burst->bufs[frame->first];
+        } else {
+            bufs[i].size = frame->size;
+            bufs[i].iov = frame->iov;
+            bufs[i].n_iov = frame->n_iov;
+        }
+    }
+    turbotap_queue_send(tx, bufs, gro.n_frames);
+    burst->n = 0;
+}
+
+/* Adds a packet, 'size' octets with the virtio-net header at 'data', to
+ * 'burst', which is sent to 'tx' if it is full then. */
+static void
+add_packet(struct burst *burst, void *data, uint32_t size, bool csum_good,
+           struct turbotap_queue *tx)
+{
+    struct turbotap_gro_packet *packet = &burst->packets[burst->n];
+    struct turbotap_buf *buf = &burst->bufs[burst->n];
+
+    turbotap_vnet_write_plain(data);
+    buf->data = data;
+    buf->size = size;
+    buf->n_iov = 0;
+    packet->data = (uint8_t *) data + TURBOTAP_VNET_HDR_LEN;
+    packet->size = size - TURBOTAP_VNET_HDR_LEN;
+    packet->complete = true;
+    packet->csum_good = csum_good;
+    if (++burst->n == TURBOTAP_GRO_MAX) {
+        send_burst(tx, burst);
+    }
+}
+
+/* Adds the packets that the frame in 'buf' stands for to 'burst' for 'tx'. */
+static void
+cut(struct burst *burst, const struct turbotap_buf *buf,
+    struct turbotap_queue *tx)
+{
+    uint8_t *frame = (uint8_t *) buf->data + TURBOTAP_VNET_HDR_LEN;
+    uint32_t size = buf->size - TURBOTAP_VNET_HDR_LEN;
+    struct turbotap_vnet_rx rx = { .seg_size = 0 };
+    struct turbotap_gso gso;
+
+    if (!turbotap_vnet_is_plain(buf->data)
+        && turbotap_vnet_parse(buf->data, frame, size, &rx)) {
+        die_of("a frame's header", EINVAL);
+    }
+    if (!rx.seg_size) {
+        if (rx.csum_partial) {
+            turbotap_vnet_complete(frame, size, &rx);
+        }
+        add_packet(burst, buf->data, buf->size,
+                   rx.csum_good || rx.csum_partial, tx);
+        return;
+    }
+    turbotap_gso_init(&gso, frame, &rx);
+    if (turbotap_gso_max_len(&gso) > PACKET_SIZE - TURBOTAP_VNET_HDR_LEN) {
+        die_of("a segment", EMSGSIZE);
+    }
+    while (turbotap_gso_left(&gso)) {
+        uint8_t *segment = burst->segments[burst->n];
+        uint32_t len = turbotap_gso_next(&gso,
+                                         segment + TURBOTAP_VNET_HDR_LEN);
+
+        add_packet(burst, segment, TURBOTAP_VNET_HDR_LEN + len, true, tx);
+    }
 }
 
 /* Moves up to a burst of frames. */
@@ -154,7 +280,18 @@ forward(struct direction *dir)
         return;
     }
     dir->pause = 0;
-    turbotap_queue_send(dir->tx, bufs, n);
+    if (mode == MERGE) {
+        static struct burst burst;
+
+        for (unsigned int i = 0; i < n; i++) {
+            cut(&burst, &bufs[i], dir->tx);
+        }
+        if (burst.n) {
+            send_burst(dir->tx, &burst);
+        }
+    } else {
+        turbotap_queue_send(dir->tx, bufs, n);
+    }
     refill(dir->rx, bufs, n);
 }
 
@@ -186,19 +323,22 @@ main(int argc, char *argv[])
     struct direction ab, ba;
     int opt;
 
-    while ((opt = getopt(argc, argv, "a:b:c:v")) != -1) {
+    while ((opt = getopt(argc, argv, "a:b:c:mw")) != -1) {
         switch (opt) {
         case 'a': name_a = optarg; break;
         case 'b': name_b = optarg; break;
         case 'c': io = optarg; break;
-        case 'v': hdr_len = TURBOTAP_VNET_HDR_LEN; break;
+        case 'm': mode = MERGE; break;
+        case 'w': mode = WHOLE; break;
         default: name_a = NULL; optind = argc; break;
         }
     }
     if (!name_a || !name_b || optind != argc) {
         fprintf(stderr,
-                "usage: turbotap-forward -a DEVICE -b DEVICE -c CLASS [-v]\n"
-                "  -v: frames have a virtio-net header\n");
+                "usage: turbotap-forward -a DEVICE -b DEVICE -c CLASS "
+                "[-m|-w]\n"
+                "  -m: cut and merge TCP and UDP, with a virtio-net header\n"
+                "  -w: large TCP frames stay whole, with the same\n");
         return EXIT_FAILURE;
     }
     class = turbotap_io_lookup(io);
@@ -207,6 +347,10 @@ main(int argc, char *argv[])
         return EXIT_FAILURE;
     }
 
+    if (mode != PLAIN) {
+        hdr_len = TURBOTAP_VNET_HDR_LEN;
+        buf_size = LARGE_SIZE;
+    }
     a = open_dev(name_a);
     b = open_dev(name_b);
     if (!class->probe(turbotap_dev_rxq_fd(a, 0), reason, sizeof reason)) {
