@@ -234,6 +234,11 @@ def _cpu_times():
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
+def busy_seconds():
+    """Returns the CPU time of the whole machine since it started."""
+    return _cpu_times()[0] / os.sysconf("SC_CLK_TCK")
+
+
 def _background_cpu():
     """Returns the part of the machine's CPU time that goes elsewhere."""
     before = _cpu_times()

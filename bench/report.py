@@ -84,7 +84,7 @@ def rows(results):
             found.append(Row("round trip, p50", "us", name, less=True))
             found.append(Row("round trip, p99", "us", name, "p99", less=True))
     for name in results.runs:
-        if name.startswith(("paced, ", "UDP, ")) or (
+        if name.startswith(("paced, ", "TCP, ", "UDP, ")) or (
                 name.startswith("forward, ") and name.endswith(" 1 flow")):
             found.append(Row("CPU, " + name, "ns/frame", name,
                              "cpu_ns_per_frame", less=True))

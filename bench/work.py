@@ -26,6 +26,9 @@ SPARE_TIME = 0.85
 
 WARM_UP = 0.1                   # Seconds before the window opens.
 
+# The payload of a TCP segment in a packet of 1500 octets, with timestamps.
+TCP_PAYLOAD = 1448
+
 _next_run = [1]
 
 
@@ -213,14 +216,17 @@ def by_default(peer, default=True):
 
 def tcp(peer, seconds, streams=1, reverse=False, default=True):
     """Sends TCP from a to b, or from b to a.  'peer' is as users have it if
-    'default'.  'value' is bits per second."""
+    'default'.  'value' is bits per second; CPU time is that of a packet on the
+    wire, whatever it crosses the switch in."""
     peer.server(["iperf3", "-s", "--forceflush"])
     with by_default(peer, default):
+        busy = machine.busy_seconds()
         out = machine.run(["iperf3", "-c", ADDRESSES["b"], "-J",
                            "-t", "%d" % max(seconds, 1), "-P", str(streams)]
                           + (["-R"] if reverse else []),
                           ns=peer.namespaces["a"], cpu=HOST_CPU, check=False,
                           timeout=seconds + 20)
+        busy = machine.busy_seconds() - busy
     try:
         result = json.loads(out)
     except ValueError as e:
@@ -228,7 +234,9 @@ def tcp(peer, seconds, streams=1, reverse=False, default=True):
     if "error" in result:
         raise Error("iperf3: " + result["error"])
     end = result["end"]
-    return {"value": end["sum_received"]["bits_per_second"],
+    received = end["sum_received"]
+    return {"value": received["bits_per_second"],
+            "cpu_ns_per_frame": busy * 1e9 * TCP_PAYLOAD / received["bytes"],
             "retransmits": end["sum_sent"].get("retransmits")}
 
 
