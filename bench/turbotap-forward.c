@@ -214,6 +214,7 @@ add_packet(struct burst *burst, void *data, uint32_t size, bool csum_good,
     packet->data = (uint8_t *) data + TURBOTAP_VNET_HDR_LEN;
     packet->size = size - TURBOTAP_VNET_HDR_LEN;
     packet->complete = true;
+    packet->csum_start = 0;
     packet->csum_good = csum_good;
     if (++burst->n == TURBOTAP_GRO_MAX) {
         send_burst(tx, burst);

@@ -240,7 +240,12 @@ sort_packet(struct merger *m, unsigned int i, unsigned int kinds)
     }
 
     s->payload_ofs = turbotap_frame_payload(s->data, &s->at);
+    if (packet->csum_start && packet->csum_start == s->at.l4_ofs) {
+        s->csum_good = true;
+    }
     mergeable = (packet->complete
+                 && (!packet->csum_start
+                     || packet->csum_start == s->at.l4_ofs)
                  && packet->size == s->at.end
                  && kinds & (s->at.proto == IPPROTO_TCP ? TURBOTAP_GRO_TCP
                                                         : TURBOTAP_GRO_UDP)

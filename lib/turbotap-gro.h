@@ -40,9 +40,12 @@ struct turbotap_gro_packet {
     const uint8_t *data;        /* Its Ethernet header.  The caller's, and
                                  * never changed. */
     uint32_t size;              /* In octets. */
-    bool complete;              /* Nothing is left to be done to it.  Else it
-                                 * is not merged. */
+    bool complete;              /* Nothing is left to be done to it, but for
+                                 * 'csum_start'.  Else it is not merged. */
     bool csum_good;             /* Its transport checksum was verified. */
+    uint16_t csum_start;        /* Nonzero: the checksum of the transport
+                                 * header at this offset is to be completed,
+                                 * and that will be right. */
 };
 
 /* A frame that came out. */

@@ -129,6 +129,15 @@ turbotap_vnet_complete(void *frame_, size_t size,
 
 /* Sending. */
 
+uint16_t
+turbotap_vnet_csum_start(const void *hdr_)
+{
+    const uint8_t *hdr = hdr_;
+
+    return (hdr[FLAGS] & VIRTIO_NET_HDR_F_NEEDS_CSUM && !hdr[GSO_TYPE]
+            ? get_le16(&hdr[CSUM_START]) : 0);
+}
+
 void
 turbotap_vnet_write_plain(void *hdr)
 {

@@ -66,6 +66,10 @@ turbotap_vnet_is_plain(const void *hdr)
     return !(h[0] | h[1]);      /* flags, gso_type. */
 }
 
+/* Returns the offset from which on the header at 'hdr' asks for a checksum to
+ * be completed, if that is all that it asks for, else 0. */
+uint16_t turbotap_vnet_csum_start(const void *hdr);
+
 /* Stores in '*rx' what the header at 'hdr' says about the 'size' octets at
  * 'frame', at least an Ethernet header.  Returns 0, or EINVAL if it says what
  * is not true of the frame, or what nobody agreed to. */

@@ -256,6 +256,33 @@ test_csum_good(void **state)
     assert_int_equal(gro.n_frames, 1);
 }
 
+/* A checksum that is to be completed is not looked at either: the frame's is
+ * to be completed, too.  That of a tunnel's inner header is another matter. */
+static void
+test_csum_partial(void **state)
+{
+    const struct packet_recipe udp = { .udp = true, .payload = 100 };
+
+    (void) state;
+    for (int i = 0; i < 2; i++) {
+        const struct packet_recipe *r = i ? &udp : &recipes[0];
+
+        put_train(r, 4);
+        for (int j = 1; j < 3; j++) {
+            packets[j].octets[packets[j].l4 + (i ? 6 : 16)] ^= 1;
+            in[j].csum_start = packets[j].l4;
+        }
+        memcpy(before, packets, sizeof before);
+        turbotap_gro_merge(&gro, in, 4, ALL);
+        assert_int_equal(gro.n_frames, 1);
+        assert_memory_equal(before, packets, sizeof before);
+
+        in[1].csum_start += 50;
+        turbotap_gro_merge(&gro, in, 4, ALL);
+        assert_int_equal(gro.n_frames, 3);
+    }
+}
+
 /* Packet 2 of 4 is special: it ends the train before it, or is the last of
  * it. */
 static void
@@ -481,6 +508,7 @@ main(void)
         cmocka_unit_test(test_headers_differ),
         cmocka_unit_test(test_corrupt),
         cmocka_unit_test(test_csum_good),
+        cmocka_unit_test(test_csum_partial),
         cmocka_unit_test(test_special),
         cmocka_unit_test(test_two_zeros),
         cmocka_unit_test(test_extensions),
