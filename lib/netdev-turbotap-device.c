@@ -165,7 +165,9 @@ reap_marked(const struct sset *wanted)
             VLOG_INFO("%s: deleting device %s, whose port is no more", name,
                       f->info.name);
             end_device(dev, name, true);
-        } else {
+        } else if (error != ENODEV) {
+            /* Gone meanwhile: a network namespace may have several names, by
+             * each of which the device was found. */
             VLOG_WARN("%s: could not delete device %s, whose port is no more, "
                       "in the network namespace with id %d: %s", name,
                       f->info.name, f->nsid, ovs_strerror(error));

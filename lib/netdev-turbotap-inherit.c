@@ -18,8 +18,12 @@
 #include "netdev-turbotap-private.h"
 
 #include <errno.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 
 #include "openvswitch/dynamic-string.h"
+#include "socket-util.h"
 
 /* Returns 0 if the device of 'tt' is what netdev-linux would take it for, else
  * a positive errno value.  Stores where it is in '*place'.
@@ -133,11 +137,6 @@ netdev_turbotap_set_qos(struct netdev *netdev, const char *type,
         return error ? error : netdev_tap_class.FUNCTION ARGS;  \
     }
 
-INHERIT(get_features,
-        (const struct netdev *netdev, enum netdev_features *current,
-         enum netdev_features *advertised, enum netdev_features *supported,
-         enum netdev_features *peer),
-        (netdev, current, advertised, supported, peer))
 INHERIT(set_advertisements,
         (struct netdev *netdev, enum netdev_features advertise),
         (netdev, advertise))
@@ -181,6 +180,86 @@ INHERIT(arp_lookup,
         (const struct netdev *netdev, ovs_be32 ip, struct eth_addr *mac),
         (netdev, ip, mac))
 
+/* The speed of a tap is what its administrator says that it is (ethtool -s),
+ * and 10 Mb/s by default.  netdev-linux would ask for it in the same way, but
+ * warn of a device that is moved in between. */
+
+/* Stores the speed of 'netdev' in Mb/s in '*speed', 0 if it is not known, and
+ * in '*full_duplex' whether it has that in both directions at once.  Returns 0
+ * or a positive errno value. */
+static int
+read_speed(const struct netdev *netdev, uint32_t *speed, bool *full_duplex)
+{
+    struct ethtool_cmd cmd = { .cmd = ETHTOOL_GSET };
+    struct ifreq ifr = { .ifr_data = (void *) &cmd };
+    int error = netdev_turbotap_is_inherited(netdev);
+
+    if (!error) {
+        ovs_strzcpy(ifr.ifr_name, netdev_get_name(netdev),
+                    sizeof ifr.ifr_name);
+        error = af_inet_ioctl(SIOCETHTOOL, &ifr);
+    }
+    if (!error) {
+        *speed = ethtool_cmd_speed(&cmd);
+        if (*speed == (uint32_t) SPEED_UNKNOWN) {
+            *speed = 0;
+        }
+        *full_duplex = cmd.duplex == DUPLEX_FULL;
+    }
+    return error;
+}
+
+static int
+netdev_turbotap_get_features(const struct netdev *netdev,
+                             enum netdev_features *current,
+                             enum netdev_features *advertised,
+                             enum netdev_features *supported,
+                             enum netdev_features *peer)
+{
+    uint32_t speed;
+    bool full;
+    int error = read_speed(netdev, &speed, &full);
+
+    if (!error) {
+        *current = (NETDEV_F_COPPER
+                    | (speed == 10 ? (full ? NETDEV_F_10MB_FD
+                                      : NETDEV_F_10MB_HD)
+                       : speed == 100 ? (full ? NETDEV_F_100MB_FD
+                                         : NETDEV_F_100MB_HD)
+                       : speed == 1000 ? (full ? NETDEV_F_1GB_FD
+                                          : NETDEV_F_1GB_HD)
+                       : speed == 10000 ? NETDEV_F_10GB_FD
+                       : speed == 40000 ? NETDEV_F_40GB_FD
+                       : speed == 100000 ? NETDEV_F_100GB_FD
+                       : speed == 1000000 ? NETDEV_F_1TB_FD
+                       : speed ? NETDEV_F_OTHER : 0));
+        *advertised = *supported = *peer = 0;
+    }
+    return error;
+}
+
+NETDEV_TURBOTAP_IF_GET_SPEED(
+static int
+netdev_turbotap_get_speed(const struct netdev *netdev, uint32_t *current,
+                          uint32_t *max)
+{
+    bool full_duplex;
+
+    *max = 0;
+    return read_speed(netdev, current, &full_duplex);
+}
+)
+
+NETDEV_TURBOTAP_IF_GET_DUPLEX(
+static int
+netdev_turbotap_get_duplex(const struct netdev *netdev, bool *full_duplex)
+{
+    uint32_t speed;
+
+    return read_speed(netdev, &speed, full_duplex);
+}
+)
+
 /* The carrier of a tap is what the link says: there is no MII to poll. */
 static int
 netdev_turbotap_set_miimon_interval(struct netdev *netdev OVS_UNUSED,
@@ -194,6 +273,12 @@ netdev_turbotap_inherit_init_class(struct netdev_class *class)
 {
     class->set_policing = netdev_turbotap_set_policing;
     class->get_features = netdev_turbotap_get_features;
+    NETDEV_TURBOTAP_IF_GET_SPEED(
+        class->get_speed = netdev_turbotap_get_speed;
+    )
+    NETDEV_TURBOTAP_IF_GET_DUPLEX(
+        class->get_duplex = netdev_turbotap_get_duplex;
+    )
     class->set_advertisements = netdev_turbotap_set_advertisements;
     class->set_miimon_interval = netdev_turbotap_set_miimon_interval;
     class->set_qos = netdev_turbotap_set_qos;

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <net/if.h>
 #include <poll.h>
+#include <unistd.h>
 
 #include "coverage.h"
 #include "openvswitch/dynamic-string.h"

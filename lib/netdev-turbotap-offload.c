@@ -8,10 +8,10 @@
  * flags of a dp_packet, and back.  Must not know how frames are moved.
  *
  * The host leaves checksums and segmentation to us, whatever the switch and
- * its other ports can do.  Open vSwitch 3.1 has one switch for what it takes,
- * userspace-tso-enable.  Without it no netdev may be sent a packet that is not
- * complete: then frames are cut, and checksums completed, here.  With it only
- * what there is no flag for is. */
+ * its other ports can do.  What the switch gets of it depends on
+ * userspace-tso-enable.  Without, frames are cut, and checksums completed,
+ * here: each packet is complete, for whoever looks at it.  With it, only what
+ * there is no flag for is. */
 
 #include <config.h>
 
@@ -27,7 +27,6 @@
 #include "dp-packet.h"
 #include "packets.h"
 #include "smap.h"
-#include "userspace-tso.h"
 
 COVERAGE_DEFINE(turbotap_rx_tso);
 COVERAGE_DEFINE(turbotap_tx_tso);
@@ -107,8 +106,8 @@ complete_sctp_csum(void *sctp, size_t len)
 static bool
 has_flags(const struct turbotap_vnet_rx *rx)
 {
-    return (userspace_tso_enabled() && rx->at.proto && !rx->at.routing
-            && rx->at.n_vlans <= 1);
+    return (netdev_turbotap_may_be_partial(rx->at.proto, rx->at.ipv6)
+            && !rx->at.routing && rx->at.n_vlans <= 1);
 }
 
 /* Returns true if the switch takes the frame whole of which the host said
@@ -139,32 +138,20 @@ netdev_turbotap_offload_complete(uint8_t *frame, uint32_t size,
     }
 }
 
-/* Gives 'packet' the flag of one whose transport checksum is right. */
-void
-netdev_turbotap_offload_set_good(struct dp_packet *packet)
-{
-    *dp_packet_ol_flags_ptr(packet) |= DP_PACKET_OL_RX_L4_CKSUM_GOOD;
-}
-
 /* Gives 'packet' the flags that stand for '*rx'. */
 void
 netdev_turbotap_offload_set_flags(struct dp_packet *packet,
                                   const struct turbotap_vnet_rx *rx)
 {
-    uint64_t flags = rx->csum_good ? DP_PACKET_OL_RX_L4_CKSUM_GOOD : 0;
-
-    if (rx->csum_partial) {
-        flags |= rx->at.ipv6 ? DP_PACKET_OL_TX_IPV6 : DP_PACKET_OL_TX_IPV4;
-        flags |= (rx->at.proto == IPPROTO_TCP ? DP_PACKET_OL_TX_TCP_CKSUM
-                  : rx->at.proto == IPPROTO_UDP ? DP_PACKET_OL_TX_UDP_CKSUM
-                  : DP_PACKET_OL_TX_SCTP_CKSUM);
-    }
     if (rx->seg_size) {
         COVERAGE_INC(turbotap_rx_tso);
-        flags |= DP_PACKET_OL_TX_TCP_SEG;
     }
-    *dp_packet_ol_flags_ptr(packet) |= flags;
-    dp_packet_set_tso_segsz(packet, rx->seg_size);
+    if (rx->csum_partial) {
+        netdev_turbotap_set_partial(packet, rx->at.proto, rx->at.ipv6,
+                                    rx->seg_size);
+    } else if (rx->csum_good) {
+        netdev_turbotap_set_csum_good(packet);
+    }
 }
 
 /* Sending. */
@@ -174,23 +161,22 @@ netdev_turbotap_offload_set_flags(struct dp_packet *packet,
 static int
 write_header(void *hdr, struct dp_packet *packet, unsigned int mtu)
 {
-    bool tso = dp_packet_hwol_is_tso(packet);
+    bool tso = netdev_turbotap_is_tso(packet);
     struct turbotap_vnet_tx tx = {
-        .l3_ofs = packet->l3_ofs,
-        .l4_ofs = packet->l4_ofs,
-        .proto = (dp_packet_hwol_l4_is_udp(packet)
-                  ? IPPROTO_UDP : IPPROTO_TCP),
         .mtu = tso ? MIN(mtu, UINT16_MAX) : 0,
         .seg_size = dp_packet_get_tso_segsz(packet),
     };
 
-    if (!tso && !dp_packet_hwol_l4_mask(packet)) {
+    tx.proto = netdev_turbotap_get_partial(packet, &tx.l3_ofs, &tx.l4_ofs);
+    if (!tso && !tx.proto) {
         turbotap_vnet_write_plain(hdr);
         return 0;
-    } else if (dp_packet_hwol_l4_is_sctp(packet)) {
+    } else if (tx.proto == IPPROTO_SCTP) {
         turbotap_vnet_write_plain(hdr);
         return complete_sctp_csum(dp_packet_l4(packet),
                                   dp_packet_l4_size(packet));
+    } else if (!tx.proto) {
+        tx.proto = IPPROTO_TCP;
     }
     if (tso) {
         COVERAGE_INC(turbotap_tx_tso);
@@ -214,11 +200,7 @@ make_headroom(struct dp_packet *packet)
     netdev_turbotap_new_packets(&copy, 1, size);
     memcpy(dp_packet_data(copy), dp_packet_data(packet), size);
     dp_packet_set_size(copy, size);
-    copy->l2_pad_size = packet->l2_pad_size;
-    copy->l3_ofs = packet->l3_ofs;
-    copy->l4_ofs = packet->l4_ofs;
-    *dp_packet_ol_flags_ptr(copy) = *dp_packet_ol_flags_ptr(packet);
-    dp_packet_set_tso_segsz(copy, dp_packet_get_tso_segsz(packet));
+    netdev_turbotap_copy_offloads(copy, packet);
     dp_packet_delete(packet);
     return copy;
 }

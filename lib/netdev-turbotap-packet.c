@@ -161,5 +161,5 @@ netdev_turbotap_delete_batch(struct dp_packet_batch *batch)
             dp_packet_delete(packet);
         }
     }
-    dp_packet_batch_init(batch);
+    netdev_turbotap_reset_batch(batch);
 }

@@ -16,6 +16,7 @@
  *     netdev-turbotap-link.c     the link: its settings and its changes
  *     netdev-turbotap-inherit.c  what netdev-linux does by a link's name
  *     netdev-turbotap-stats.c    statistics and status
+ *     netdev-turbotap-compat.h   what differs between releases
  *
  * The first one calls the others. */
 
@@ -28,6 +29,7 @@
 #include "netdev-linux-private.h"
 #include "netdev-provider.h"
 #include "netdev-turbotap.h"
+#include "netdev-turbotap-compat.h"
 #include "openvswitch/list.h"
 #include "openvswitch/thread.h"
 #include "sset.h"
@@ -39,6 +41,13 @@
 #include "turbotap-queue.h"
 #include "turbotap-vnet.h"
 #include "util.h"
+
+/* netdev-linux-private.h defines them for each file, of which not all need
+ * them. */
+static struct netdev_linux *
+netdev_linux_cast(const struct netdev *) OVS_UNUSED;
+static struct netdev_rxq_linux *
+netdev_rxq_linux_cast(const struct netdev_rxq *) OVS_UNUSED;
 
 /* A receive queue, of the thread that polls it. */
 struct netdev_turbotap_rxq {
@@ -205,7 +214,6 @@ void netdev_turbotap_offload_get_status(const struct netdev_turbotap *,
 bool netdev_turbotap_offload_is_whole(const struct turbotap_vnet_rx *);
 void netdev_turbotap_offload_complete(uint8_t *frame, uint32_t size,
                                       struct turbotap_vnet_rx *);
-void netdev_turbotap_offload_set_good(struct dp_packet *);
 void netdev_turbotap_offload_set_flags(struct dp_packet *,
                                        const struct turbotap_vnet_rx *);
 int netdev_turbotap_offload_prepare(struct dp_packet **, unsigned int mtu,

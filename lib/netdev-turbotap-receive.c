@@ -118,7 +118,7 @@ receive_segments(struct netdev_turbotap_rxq *rxq,
         dp_packet_set_size(packets[i],
                            turbotap_gso_next(&rxq->gso,
                                              dp_packet_data(packets[i])));
-        netdev_turbotap_offload_set_good(packets[i]);
+        netdev_turbotap_set_csum_good(packets[i]);
         dp_packet_batch_add(batch, packets[i]);
     }
     rxq->cutting = turbotap_gso_left(&rxq->gso) > 0;
@@ -206,7 +206,7 @@ receive_batch(struct netdev_turbotap_rxq *rxq, struct dp_packet_batch *batch)
 {
     bool old = rxq->next_buf < rxq->n_bufs;
 
-    dp_packet_batch_init(batch);
+    netdev_turbotap_reset_batch(batch);
     if (!old && !receive_bufs(rxq)) {
         return EAGAIN;
     }
@@ -325,6 +325,7 @@ netdev_turbotap_rxq_drain(struct netdev_rxq *rxq)
     struct netdev_rxq_turbotap *rx = netdev_rxq_turbotap_cast(rxq);
     struct dp_packet_batch batch;
 
+    dp_packet_batch_init(&batch);
     turbotap_queue_wake(rx->rxq->queue);
     for (int i = 0; i < NETDEV_TURBOTAP_MAX_DRAIN; i++) {
         if (receive_batch(rx->rxq, &batch)) {

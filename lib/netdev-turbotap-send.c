@@ -174,8 +174,10 @@ add_packet(struct burst *burst, struct dp_packet **packetp, unsigned int mtu)
     if (!error) {
         packet->data = dp_packet_data(*packetp);
         packet->size = dp_packet_size(*packetp);
-        packet->complete = turbotap_vnet_is_plain(buf->data);
-        packet->csum_good = dp_packet_l4_checksum_valid(*packetp);
+        packet->csum_start = turbotap_vnet_csum_start(buf->data);
+        packet->complete = (packet->csum_start
+                            || turbotap_vnet_is_plain(buf->data));
+        packet->csum_good = netdev_turbotap_is_csum_good(*packetp);
         burst->n++;
     }
     return error;
@@ -187,7 +189,6 @@ netdev_turbotap_send(struct netdev *netdev, int qid,
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
     struct netdev_turbotap_txq *txq;
-    struct dp_packet *packet;
     struct burst burst;
     unsigned int mtu;
 
@@ -204,7 +205,7 @@ netdev_turbotap_send(struct netdev *netdev, int qid,
         ovs_mutex_lock(&txq->mutex);
     }
     burst.n = 0;
-    DP_PACKET_BATCH_FOR_EACH (i, packet, batch) {
+    for (size_t i = 0; i < dp_packet_batch_size(batch); i++) {
         if (OVS_UNLIKELY(add_packet(&burst, &batch->packets[i], mtu))) {
             COVERAGE_INC(turbotap_tx_drop);
             turbotap_count_drop(txq->queue, TURBOTAP_DROP_OFFLOAD);

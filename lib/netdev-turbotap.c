@@ -72,6 +72,7 @@ netdev_turbotap_construct(struct netdev *netdev)
     /* No queue is used before the first reconfiguration. */
     netdev->n_rxq = 0;
     netdev->n_txq = 0;
+    netdev->ol_flags = netdev_turbotap_ol_flags();
     tt->requested_n_rxq = DEFAULT_N_RXQ;
     tt->requested_n_txq = 1;
     tt->requested_offload = true;

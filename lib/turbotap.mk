@@ -41,6 +41,7 @@ endif
 
 # The netdev classes: what knows Open vSwitch.
 turbotap_netdev_sources = \
+	lib/netdev-turbotap-compat.h \
 	lib/netdev-turbotap-device.c \
 	lib/netdev-turbotap-inherit.c \
 	lib/netdev-turbotap-keep.c \

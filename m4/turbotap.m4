@@ -8,6 +8,27 @@
 dnl The version of turbotap.  This is its only home.
 m4_define([turbotap_version], [0.1.0])
 
+dnl TURBOTAP_CHECK_FEATURE(FILE, NAME, DEFINE, DESCRIPTION)
+dnl
+dnl Defines DEFINE if FILE of the Open vSwitch tree has NAME.
+AC_DEFUN([TURBOTAP_CHECK_FEATURE], [
+  AS_IF([grep -qw '$2' "$srcdir/$1" 2>/dev/null], [AC_DEFINE([$3], [1], [$4])])
+])
+
+dnl TURBOTAP_CHECK_FEATURES
+dnl
+dnl Checks for what lib/netdev-turbotap-compat.h has to know of Open vSwitch.
+AC_DEFUN([TURBOTAP_CHECK_FEATURES], [
+  TURBOTAP_CHECK_FEATURE([lib/netdev-provider.h], [get_speed],
+    [HAVE_NETDEV_GET_SPEED], [Define to 1 if a netdev class has get_speed.])
+  TURBOTAP_CHECK_FEATURE([lib/netdev-provider.h], [get_duplex],
+    [HAVE_NETDEV_GET_DUPLEX], [Define to 1 if a netdev class has get_duplex.])
+  TURBOTAP_CHECK_FEATURE([lib/dp-packet.h], [dp_packet_ol_set_l4_csum_partial],
+    [HAVE_DP_PACKET_CSUM_PARTIAL],
+    [Define to 1 if the offload flags of a packet say that a checksum is
+     partial.])
+])
+
 dnl OVS_CHECK_TURBOTAP([DEFAULT])
 dnl
 dnl Checks for what lib/turbotap-*.c need.  DEFAULT, "auto" unless given, says
@@ -60,6 +81,8 @@ AC_DEFUN([OVS_CHECK_TURBOTAP], [
       TURBOTAP_ENABLE=false
     fi
   fi
+
+  TURBOTAP_CHECK_FEATURES
 
   if test "$turbotap_have_liburing" = yes; then
     AC_DEFINE([HAVE_LIBURING], [1], [Define to 1 if liburing is available.])
