@@ -367,12 +367,15 @@ class Switch(Peer):
 
     def counters(self):
         elapsed = time.monotonic() - self.cleared
+        # Open vSwitch 4.0 has the output of pmd-perf-show here.
         out = self.appctl("dpif-netdev/pmd-stats-show")
         result = {"received": 0}
         busiest = -1
         for thread in re.split(r"^(?=\S)", out, flags=re.MULTILINE):
-            received = re.search(r"packets received: (\d+)", thread)
-            idle = re.search(r"idle cycles: \d+ \(([\d.]+)%\)", thread)
+            received = re.search(r"(?:packets received|Rx packets): *(\d+)",
+                                 thread)
+            idle = re.search(r"idle (?:cycles|iterations): *\d+ *"
+                             r"\( *([\d.]+) *%", thread)
             n = int(received.group(1)) if received else 0
             result["received"] += n
             if idle and n > busiest:
