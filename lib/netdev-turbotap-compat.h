@@ -8,13 +8,15 @@
  *
  * DP_PACKET_OL_SHIFT_COUNT
  *     A packet has a word 'offloads', for inner and outer headers, in which a
- *     checksum is good, bad, partial or unknown, and a batch may grow (Open
- *     vSwitch 3.6 and later).
+ *     checksum is good, bad, partial or unknown (Open vSwitch 3.6 and later).
  *
  * HAVE_DP_PACKET_CSUM_PARTIAL
  *     It has 'ol_flags', which say the same of one checksum, besides what is
  *     asked of the port that it leaves by (3.2 to 3.5).  With neither, they
  *     only say the latter (3.1).
+ *
+ * HAVE_DP_PACKET_BATCH_RESET
+ *     A batch may grow (4.0 and later).
  *
  * HAVE_NETDEV_GET_SPEED, HAVE_NETDEV_GET_DUPLEX
  *     A class tells them apart from the other features of a link.
@@ -71,7 +73,7 @@ netdev_turbotap_ol_flags(void)
 static inline void
 netdev_turbotap_reset_batch(struct dp_packet_batch *batch)
 {
-#ifdef DP_PACKET_OL_SHIFT_COUNT
+#ifdef HAVE_DP_PACKET_BATCH_RESET
     /* It keeps what it has grown by. */
     dp_packet_batch_reset(batch);
 #else
@@ -99,8 +101,7 @@ netdev_turbotap_is_csum_good(const struct dp_packet *packet)
 #elif defined HAVE_DP_PACKET_CSUM_PARTIAL
     /* Of a tunnel it may be meant for the inner one. */
     return (dp_packet_l4_checksum_good(packet)
-            && !dp_packet_hwol_is_tunnel(CONST_CAST(struct dp_packet *,
-                                                    packet)));
+            && packet->inner_l4_ofs == UINT16_MAX);
 #else
     return dp_packet_l4_checksum_valid(packet);
 #endif

@@ -23,6 +23,9 @@ AC_DEFUN([TURBOTAP_CHECK_FEATURES], [
     [HAVE_NETDEV_GET_SPEED], [Define to 1 if a netdev class has get_speed.])
   TURBOTAP_CHECK_FEATURE([lib/netdev-provider.h], [get_duplex],
     [HAVE_NETDEV_GET_DUPLEX], [Define to 1 if a netdev class has get_duplex.])
+  TURBOTAP_CHECK_FEATURE([lib/dp-packet.h], [dp_packet_batch_reset],
+    [HAVE_DP_PACKET_BATCH_RESET],
+    [Define to 1 if a batch of packets may grow.])
   TURBOTAP_CHECK_FEATURE([lib/dp-packet.h], [dp_packet_ol_set_l4_csum_partial],
     [HAVE_DP_PACKET_CSUM_PARTIAL],
     [Define to 1 if the offload flags of a packet say that a checksum is
