@@ -18,7 +18,6 @@
 
 #include <getopt.h>
 #include <inttypes.h>
-#include <linux/if_tun.h>
 
 #include "bench-program.h"
 #include "turbotap-dev.h"
@@ -36,9 +35,6 @@
 /* From one buffer to the next, in octets: not such that all begin in the same
  * few sets of the cache. */
 #define STRIDE(SIZE) ((SIZE) + 192)
-
-#define TSO_OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
-#define USO_OFFLOADS (0x20 | 0x40)      /* TUN_F_USO4 and 6, Linux 6.2. */
 
 /* After empty polls a direction is left alone for up to this many turns of the
  * main loop, so that the quiet direction does not tax the busy one with its
@@ -78,12 +74,13 @@ set_offload(struct turbotap_dev *dev)
 {
     if (mode == MERGE) {
         gro_kinds = TURBOTAP_GRO_TCP | TURBOTAP_GRO_UDP;
-        if (!turbotap_dev_set_offload(dev, TSO_OFFLOADS | USO_OFFLOADS)) {
+        if (!turbotap_dev_set_offload(dev, TURBOTAP_TSO_OFFLOADS
+                                           | TURBOTAP_USO_OFFLOADS)) {
             return 0;
         }
         gro_kinds = TURBOTAP_GRO_TCP;
     }
-    return turbotap_dev_set_offload(dev, TSO_OFFLOADS);
+    return turbotap_dev_set_offload(dev, TURBOTAP_TSO_OFFLOADS);
 }
 
 static struct turbotap_dev *

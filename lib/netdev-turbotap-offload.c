@@ -18,7 +18,6 @@
 #include "netdev-turbotap-private.h"
 
 #include <errno.h>
-#include <linux/if_tun.h>
 #include <netinet/in.h>
 #include <string.h>
 
@@ -32,11 +31,6 @@ COVERAGE_DEFINE(turbotap_rx_tso);
 COVERAGE_DEFINE(turbotap_tx_tso);
 COVERAGE_DEFINE(turbotap_rx_csum_completed);
 COVERAGE_DEFINE(turbotap_tx_copy);
-
-/* What the switch takes from the host, the second where the kernel has it,
- * since Linux 6.2. */
-#define TSO_OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
-#define USO_OFFLOADS (0x20 | 0x40)      /* TUN_F_USO4 and 6. */
 
 /* Agrees with the host on what it leaves to the switch, on 'dev' of 'tt',
  * which may still have other settings from before.  Returns 0 or a positive
@@ -53,10 +47,11 @@ netdev_turbotap_offload_open(struct netdev_turbotap *tt,
         error = turbotap_dev_set_offload(dev, 0);
         tt->uso = false;
     } else {
-        error = turbotap_dev_set_offload(dev, TSO_OFFLOADS | USO_OFFLOADS);
+        error = turbotap_dev_set_offload(dev, TURBOTAP_TSO_OFFLOADS
+                                              | TURBOTAP_USO_OFFLOADS);
         tt->uso = !error;
         if (error == EINVAL) {
-            error = turbotap_dev_set_offload(dev, TSO_OFFLOADS);
+            error = turbotap_dev_set_offload(dev, TURBOTAP_TSO_OFFLOADS);
         }
     }
     if (!error) {

@@ -17,6 +17,7 @@
 #ifndef TURBOTAP_DEV_H
 #define TURBOTAP_DEV_H 1
 
+#include <linux/if_tun.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -130,6 +131,12 @@ unsigned int turbotap_dev_n_txq(const struct turbotap_dev *dev);
 /* Returns the non-blocking descriptor of a queue.  It stays the device's. */
 int turbotap_dev_rxq_fd(const struct turbotap_dev *dev, unsigned int rxq);
 int turbotap_dev_txq_fd(const struct turbotap_dev *dev, unsigned int txq);
+
+/* What a host can leave undone: of TCP and, since Linux 6.2, of UDP, whose
+ * TUN_F_USO4 and TUN_F_USO6 older headers do not have. */
+#define TURBOTAP_TSO_OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 \
+                               | TUN_F_TSO_ECN)
+#define TURBOTAP_USO_OFFLOADS (0x20 | 0x40)
 
 /* Tells the kernel which offloads user space takes, as TUN_F_* flags.  Returns
  * 0 or a positive errno value: EINVAL if the kernel lacks one of them. */

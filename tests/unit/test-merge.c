@@ -28,8 +28,8 @@
 
 enum { N = TURBOTAP_GRO_MAX, ACK = 0x10 };
 
-/* TUN_F_USO4 and 6 of Linux 6.2. */
-enum { OFFLOADS = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6, USO = 0x20 | 0x40 };
+enum { OFFLOADS = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6,
+       USO = TURBOTAP_USO_OFFLOADS };
 
 struct fixture {
     struct turbotap_dev *dev;
