@@ -28,6 +28,7 @@ bench_turbotap_udp_LDADD =
 EXTRA_DIST += \
 	bench/README.md \
 	bench/machine.py \
+	bench/openvswitch.py \
 	bench/peers.py \
 	bench/report.py \
 	bench/run \

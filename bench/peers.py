@@ -11,11 +11,11 @@ them up each time.  Must not know what is measured."""
 
 import os
 import re
-import shutil
 import time
 
 import machine
 from machine import Error, HOST_CPU, SWITCH_CPU
+from openvswitch import OpenvSwitch
 
 ADDRESSES = {"a": "198.18.0.1", "b": "198.18.0.2"}
 DEVICES = {"a": "pa", "b": "pb"}
@@ -196,73 +196,36 @@ class Switch(Peer):
         self.queues = queues
         self.tso = tso
         self.idle_ports = 0
-        self.vswitchd = os.path.join(tree, "vswitchd/ovs-vswitchd")
-        self.dir = os.path.join(workdir, self.label)
-        self.env = dict(os.environ, OVS_RUNDIR=self.dir, OVS_LOGDIR=self.dir,
-                        OVS_DBDIR=self.dir, OVS_SYSCONFDIR=self.dir)
-        self.db = "unix:%s/db.sock" % self.dir
-
-    # Running OVS's programs.
-
-    def _program(self, path):
-        return os.path.join(self.tree, path)
-
-    def vsctl(self, *args):
-        return machine.run([self._program("utilities/ovs-vsctl"),
-                            "--db=" + self.db, "--timeout=30"] + list(args),
-                           env=self.env)
-
-    def appctl(self, *args):
-        ctl = os.path.join(self.dir, "vswitchd.ctl")
-        return machine.run([self._program("utilities/ovs-appctl"),
-                            "-t", ctl] + list(args), env=self.env)
-
-    def ofctl(self, command, *args):
-        return machine.run([self._program("utilities/ovs-ofctl"), command,
-                            "unix:%s/br0.mgmt" % self.dir] + list(args),
-                           env=self.env)
+        self.path = os.path.join(workdir, self.label)
+        self.program = None     # ovs-vswitchd, if not that of the tree.
 
     def _start(self):
-        shutil.rmtree(self.dir, ignore_errors=True)
-        os.makedirs(self.dir)
-        db = os.path.join(self.dir, "conf.db")
-        machine.run([self._program("ovsdb/ovsdb-tool"), "create", db,
-                     self._program("vswitchd/vswitch.ovsschema")])
-        self._daemon(self._program("ovsdb/ovsdb-server"), HOST_CPU,
-                     ["--remote=p" + self.db, db])
-        self.vsctl("--retry", "--no-wait", "init")
-
+        ovs = OpenvSwitch(self.tree, self.path, self.namespaces["switch"],
+                          self.program)
+        self.ovs = ovs
+        self.processes = ovs.processes
+        ovs.start_database(HOST_CPU)
         self._configure()
         pmd = self.kind in self.PMD_KINDS
         if pmd:
-            self.vsctl("--no-wait", "set", "Open_vSwitch", ".",
-                       "other_config:pmd-cpu-mask=%#x" % sum(
-                           1 << cpu for cpu in pmd_cpus(self.queues)))
+            ovs.vsctl("--no-wait", "set", "Open_vSwitch", ".",
+                      "other_config:pmd-cpu-mask=%#x" % sum(
+                          1 << cpu for cpu in pmd_cpus(self.queues)))
         # What polls the ports gets a CPU for itself: the PMD thread by the
         # mask, the main thread by not being let go elsewhere.
-        self._daemon(self.vswitchd, HOST_CPU if pmd else SWITCH_CPU,
-                     ["--unixctl=%s/vswitchd.ctl" % self.dir, self.db])
-        self.vsctl("add-br", "br0", "--", "set", "bridge", "br0",
-                   "datapath_type=netdev", "fail_mode=secure")
+        ovs.start_switch(HOST_CPU if pmd else SWITCH_CPU)
+        ovs.vsctl("add-br", "br0", "--", "set", "bridge", "br0",
+                  "datapath_type=netdev", "fail_mode=secure")
         for host in "a", "b":
             self._add_port(host)
-        self.ofctl("add-flow", "in_port=1,actions=output:2")
-        self.ofctl("add-flow", "in_port=2,actions=output:1")
+        ovs.ofctl("add-flow", "br0", "in_port=1,actions=output:2")
+        ovs.ofctl("add-flow", "br0", "in_port=2,actions=output:1")
 
     def _configure(self):
         """Sets up the database before ovs-vswitchd starts."""
-        self.vsctl("--no-wait", "set", "Open_vSwitch", ".",
-                   "other_config:userspace-tso-enable=%s"
-                   % str(self.tso).lower())
-
-    def _daemon(self, program, cpu, args):
-        name = os.path.basename(program)
-        with open(os.path.join(self.dir, name + ".err"), "w",
-                  encoding="utf-8") as log:
-            self.processes.append(machine.Process(
-                [program, "-vconsole:off", "-vsyslog:off",
-                 "--log-file=%s/%s.log" % (self.dir, name)] + args,
-                ns=self.namespaces["switch"], cpu=cpu, env=self.env, log=log))
+        self.ovs.vsctl("--no-wait", "set", "Open_vSwitch", ".",
+                       "other_config:userspace-tso-enable=%s"
+                       % str(self.tso).lower())
 
     # Ports.
 
@@ -305,14 +268,16 @@ class Switch(Peer):
         name = DEVICES[host]
         columns = self._interface(name)
         port = self._port_name(name)
-        self.vsctl("add-port", "br0", port, "--", "set", "interface", port,
-                   "ofport_request=%d" % (1 if host == "a" else 2), *columns)
+        self.ovs.vsctl(
+            "add-port", "br0", port, "--", "set", "interface", port,
+            "ofport_request=%d" % (1 if host == "a" else 2), *columns)
         self._check_port(port, self._kind_at(name))
         self._move_in(host)
 
     def _column(self, port, column):
         """Returns 'column' of Interface 'port', "" if it is not set."""
-        value = self.vsctl("--if-exists", "get", "interface", port, column)
+        value = self.ovs.vsctl("--if-exists", "get", "interface", port,
+                               column)
         return value.strip().strip('"[]')
 
     def _check_port(self, port, kind):
@@ -334,8 +299,8 @@ class Switch(Peer):
     def set_offload(self, on):
         for host in "a", "b":
             if self._kind_at(DEVICES[host]) == "turbotap" and not self.tso:
-                self.vsctl("set", "interface", DEVICES[host],
-                           "options:offload=" + ("auto" if on else "off"))
+                self.ovs.vsctl("set", "interface", DEVICES[host],
+                               "options:offload=" + ("auto" if on else "off"))
 
     def add_idle_ports(self, n):
         """Adds ports that get no traffic until there are 'n' of them."""
@@ -349,10 +314,10 @@ class Switch(Peer):
             port = self._port_name(name)
             args += ["--", "add-port", "br0", port, "--", "set", "interface",
                      port] + columns
-        self.vsctl(*args[1:])
+        self.ovs.vsctl(*args[1:])
         self._check_port(self._port_name(names[-1]), self.kind)
-        errors = self.vsctl("--bare", "--columns=error", "find", "interface",
-                            "error!=[]").strip()
+        errors = self.ovs.vsctl("--bare", "--columns=error", "find",
+                                "interface", "error!=[]").strip()
         if errors:
             raise Error(errors.splitlines()[0])
         machine.run(["ip", "-batch", "-"], ns=self.namespaces["switch"],
@@ -362,13 +327,13 @@ class Switch(Peer):
     # Counters.
 
     def clear_counters(self):
-        self.appctl("dpif-netdev/pmd-stats-clear")
+        self.ovs.appctl("dpif-netdev/pmd-stats-clear")
         self.cleared = time.monotonic()
 
     def counters(self):
         elapsed = time.monotonic() - self.cleared
         # Open vSwitch 4.0 has the output of pmd-perf-show here.
-        out = self.appctl("dpif-netdev/pmd-stats-show")
+        out = self.ovs.appctl("dpif-netdev/pmd-stats-show")
         result = {"received": 0}
         busiest = -1
         for thread in re.split(r"^(?=\S)", out, flags=re.MULTILINE):
@@ -382,7 +347,7 @@ class Switch(Peer):
                 busiest = n
                 result["busy_seconds"] = elapsed * (
                     1 - float(idle.group(1)) / 100)
-        ports = self.ofctl("dump-ports", "2")
+        ports = self.ovs.ofctl("dump-ports", "br0", "2")
         m = re.search(r"tx pkts=(\d+|\?).*drop=(\d+|\?)", ports)
         if m and m.group(2).isdigit():
             result["tx_drop"] = int(m.group(2))
@@ -392,12 +357,13 @@ class Switch(Peer):
         """Returns what is in force, for the record."""
         port = self._port_name(DEVICES["a"])
         return {
-            "version": self.appctl("version").splitlines()[0],
-            "ports": [line.strip() for line in self.appctl(
+            "version": self.ovs.appctl("version").splitlines()[0],
+            "ports": [line.strip() for line in self.ovs.appctl(
                 "dpif/show").splitlines() if re.search(r"\bp[ab]s?\b", line)],
-            "options": self.vsctl("get", "interface", port,
-                                  "options").strip(),
-            "status": self.vsctl("get", "interface", port, "status").strip(),
+            "options": self.ovs.vsctl("get", "interface", port,
+                                      "options").strip(),
+            "status": self.ovs.vsctl("get", "interface", port,
+                                     "status").strip(),
         }
 
 
@@ -407,22 +373,22 @@ class DpdkSwitch(Switch):
 
     def __init__(self, tree, workdir, vswitchd):
         super().__init__(tree, workdir, "dpdk", "tap")
-        self.vswitchd = vswitchd
+        self.program = vswitchd
 
     def _start(self):
-        if not os.path.exists(self.vswitchd):
+        if not os.path.exists(self.program):
             raise Error("%s is not there (Debian: openvswitch-switch-dpdk, "
-                        "librte-net-tap23)" % self.vswitchd)
+                        "librte-net-tap23)" % self.program)
         super()._start()
 
     def _configure(self):
         super()._configure()
         # --legacy-mem only because Open vSwitch adds --in-memory without it,
         # which --no-huge does not go with.
-        self.vsctl("--no-wait", "set", "Open_vSwitch", ".",
-                   "other_config:dpdk-init=true",
-                   'other_config:dpdk-extra="--legacy-mem --no-huge -m 512 '
-                   '--no-pci"')
+        self.ovs.vsctl("--no-wait", "set", "Open_vSwitch", ".",
+                       "other_config:dpdk-init=true",
+                       'other_config:dpdk-extra="--legacy-mem --no-huge '
+                       '-m 512 --no-pci"')
 
     def _interface(self, name):
         # net_tap wants as many receive as transmit queues, and Open vSwitch
