@@ -29,6 +29,7 @@ EXTRA_DIST += \
 	bench/README.md \
 	bench/machine.py \
 	bench/openvswitch.py \
+	bench/ovn.py \
 	bench/peers.py \
 	bench/report.py \
 	bench/run \
@@ -37,6 +38,8 @@ EXTRA_DIST += \
 # Needs root.  BENCH=full takes longer and does more: see bench/README.md.
 bench: $(bench_programs)
 	@tree=$$($(ovs_tree) $(ovs_programs)) && \
+	{ $(top_srcdir)/build-aux/ovn-programs '$(WORKDIR)' >/dev/null || :; } && \
 	$(top_srcdir)/bench/run --ovs "$$tree" --tools bench \
+	  --ovn '$(WORKDIR)/ovn' \
 	  --output '$(WORKDIR)/bench'
 .PHONY: bench

@@ -14,6 +14,7 @@ import re
 import time
 
 import machine
+import ovn
 from machine import Error, HOST_CPU, SWITCH_CPU
 from openvswitch import OpenvSwitch
 
@@ -72,13 +73,12 @@ class Peer:
         for process in self.processes:
             process.resume()
 
-    def server(self, argv):
-        """Returns the server 'argv' in host b, started if need be, as soon as
-        it says something."""
+    def server(self, argv, cpu=HOST_CPU):
+        """Returns the server 'argv' in host b, started if need be, on 'cpu',
+        as soon as it says something."""
         key = " ".join(argv)
         if key not in self.servers:
-            server = machine.Process(argv, ns=self.namespaces["b"],
-                                     cpu=HOST_CPU)
+            server = machine.Process(argv, ns=self.namespaces["b"], cpu=cpu)
             server.ready()
             server.ignore_output()
             self.servers[key] = server
@@ -365,6 +365,59 @@ class Switch(Peer):
             "status": self.ovs.vsctl("get", "interface", port,
                                      "status").strip(),
         }
+
+
+class OvnSwitch(Peer):
+    """Two chassis of OVN with a tunnel between them and a host at either, all
+    ports to hosts of 'kind', one of tap, system, turbotap, and as they are by
+    default.  'programs' is where OVN's packages were unpacked.  All processes
+    run on any CPU but the PMD threads, of which each switch has one on a CPU
+    of its own that sleeps when there is little to do.  The tunnel network is
+    a veth, through AF_XDP."""
+
+    def __init__(self, tree, workdir, programs, kind):
+        super().__init__("ovn-" + kind)
+        self.tree = tree
+        self.path = os.path.join(workdir, self.label)
+        self.programs = programs
+        self.kind = kind
+
+    def _start(self):
+        if not os.path.isdir(self.programs):
+            raise Error("%s is not there: see build-aux/ovn-programs"
+                        % self.programs)
+        self.namespaces["switch2"] = machine.add_namespace(self.label + "-sw2")
+        central = ovn.Central(self.programs, self.tree,
+                              os.path.join(self.path, "central"))
+        both = [ovn.Chassis(central, os.path.join(self.path, str(i + 1)),
+                            i + 1, self.namespaces[name],
+                            ["other_config:pmd-cpu-mask=%#x" % (1 << cpu),
+                             # In 3.1, and since 3.2.
+                             "other_config:pmd-maxsleep=100",
+                             "other_config:pmd-sleep-max=100"],
+                            tunnel=["type=afxdp",
+                                    "options:xdp-mode=best-effort"])
+                for i, (name, cpu) in enumerate((("switch", HOST_CPU),
+                                                 ("switch2", SWITCH_CPU)))]
+        central.start()
+        self.processes += central.processes
+        ovn.connect(*both)
+        central.nbctl("ls-add", "ls0")
+        for chassis, host in zip(both, "ab"):
+            device = DEVICES[host]
+            mac = "02:00:00:00:00:0" + host
+            chassis.start()
+            self.processes += chassis.ovs.processes
+            central.nbctl("lsp-add", "ls0", device, "--", "lsp-set-addresses",
+                          device, "%s %s" % (mac, ADDRESSES[host]))
+            chassis.add_port("to-" + device, device, self.kind, device, mac,
+                             self.namespaces[host])
+            machine.run(["ip", "link", "set", device, "mtu",
+                         str(ovn.TUNNEL_MTU)], ns=self.namespaces[host])
+        central.sync()
+        for host in "ab":
+            ovn.wait_until(lambda host=host: central.is_up(DEVICES[host]),
+                           "%s is up" % DEVICES[host])
 
 
 class DpdkSwitch(Switch):

@@ -51,7 +51,8 @@ class Results:
         TSO, in the order of their first run."""
         labels = []
         for name, by_peer in self.runs.items():
-            if not name.startswith(("queues, ", "TSO, ", "offload, ")):
+            if not name.startswith(("queues, ", "TSO, ", "offload, ",
+                                    "OVN, ")):
                 labels += [peer for peer in by_peer if peer not in labels]
         return labels
 
@@ -237,6 +238,26 @@ def offload_tables(results):
     return "\n\n".join(table for table in tables if table)
 
 
+def ovn_table(results):
+    """Returns the table of ports of one kind between two chassis of OVN, ""
+    if there is none."""
+    names = [name for name in results.runs if name.startswith("OVN, ")]
+    kinds = [kind for kind in ("tap", "system", "turbotap")
+             if any(kind in results.runs[name] for name in names)]
+    lines = []
+    for name in names:
+        medians = {kind: results.median(name, kind) for kind in kinds}
+        mine = medians.get("turbotap")
+        lines.append([name + ", Gb/s"]
+                     + [_number(value and value / 1e9)
+                        for value in medians.values()]
+                     + ["%.2f" % (mine / value) if mine and value else "-"
+                        for kind, value in medians.items()
+                        if kind != "turbotap"])
+    return _markdown([""] + kinds + [kind + " x" for kind in kinds
+                                     if kind != "turbotap"], lines)
+
+
 def spreads_table(results):
     lines = []
     for name, by_peer in results.runs.items():
@@ -297,6 +318,10 @@ def text(results):
     if offload:
         parts.append("## What cutting and merging gain and cost\n\n"
                      + offload)
+    ovn = ovn_table(results)
+    if ovn:
+        parts.append("## Two chassis of OVN, a Geneve tunnel between them\n\n"
+                     + ovn)
     for label in results.peers():
         if label.startswith("turbotap"):
             parts.append("## %s against the others\n\n"

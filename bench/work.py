@@ -214,17 +214,20 @@ def by_default(peer, default=True):
         peer.set_offload(False)
 
 
-def tcp(peer, seconds, streams=1, reverse=False, default=True):
+def tcp(peer, seconds, streams=1, reverse=False, default=True,
+        pinned=True):
     """Sends TCP from a to b, or from b to a.  'peer' is as users have it if
-    'default'.  'value' is bits per second; CPU time is that of a packet on the
-    wire, whatever it crosses the switch in."""
-    peer.server(["iperf3", "-s", "--forceflush"])
+    'default'; the hosts' programs run on the hosts' CPU if 'pinned', else on
+    any.  'value' is bits per second; CPU time is that of a packet on the wire,
+    whatever it crosses the switch in."""
+    cpu = HOST_CPU if pinned else None
+    peer.server(["iperf3", "-s", "--forceflush"], cpu)
     with by_default(peer, default):
         busy = machine.busy_seconds()
         out = machine.run(["iperf3", "-c", ADDRESSES["b"], "-J",
                            "-t", "%d" % max(seconds, 1), "-P", str(streams)]
                           + (["-R"] if reverse else []),
-                          ns=peer.namespaces["a"], cpu=HOST_CPU, check=False,
+                          ns=peer.namespaces["a"], cpu=cpu, check=False,
                           timeout=seconds + 20)
         busy = machine.busy_seconds() - busy
     try:
