@@ -463,6 +463,18 @@ last_change(struct fixture *f, int ifindex)
     return event;
 }
 
+/* Takes events until the namespace that had the id 'nsid' has ended, which the
+ * kernel does a while after it was closed: another watch would hear of it. */
+static void
+wait_for_netns_end(struct fixture *f, int nsid)
+{
+    struct turbotap_event event;
+
+    do {
+        event = next_event(f);
+    } while (event.type != TURBOTAP_NETNS_DELETED || event.nsid != nsid);
+}
+
 static void
 test_watch_changed(void **state)
 {
@@ -582,6 +594,7 @@ test_find_aliases(void **state)
     host_delete("ttl2");
     close(tap);
     close(netns);
+    wait_for_netns_end(f, nsid);
 }
 
 /* A link that moves is heard of where it was, and then where it is, until that
@@ -633,9 +646,7 @@ test_watch_moved(void **state)
     assert_int_equal(turbotap_link_lookup(f->link, nsid, TAP, &info), ENODEV);
 
     close(netns);
-    do {
-        event = next_event(f);
-    } while (event.type != TURBOTAP_NETNS_DELETED || event.nsid != nsid);
+    wait_for_netns_end(f, nsid);
     assert_int_equal(turbotap_link_lookup(f->link, nsid, "ttl1", &info),
                      EINVAL);
     close(ours);
