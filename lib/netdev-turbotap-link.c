@@ -99,6 +99,30 @@ set_place(struct netdev_turbotap *tt, const struct turbotap_place *place)
     tt->linux_.cache_valid = 0;
 }
 
+/* Has the device of 'tt', whose link the kernel gave or is about to give its
+ * default queueing discipline, do without one.
+ *
+ * The default is one for each queue that the device might ever have, 256 of
+ * them, with rings of their own: 6.7 MB of the kernel's memory, in which no
+ * frame ever waits, since a tap device takes or drops what it is given
+ * (tun_net_xmit() of drivers/net/tun.c).  When a device moves to another
+ * namespace, the kernel forgets what it had (dev_shutdown() of
+ * net/sched/sch_generic.c).  One that an administrator chose stays. */
+static void
+avoid_default_qdisc(struct netdev_turbotap *tt)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    int error;
+
+    ovs_mutex_lock(&link_mutex);
+    error = turbotap_place_set_noqueue(identity(tt), links);
+    ovs_mutex_unlock(&link_mutex);
+    if (error) {
+        VLOG_DBG("%s: could not set qdisc noqueue (%s)", tt_name(tt),
+                 ovs_strerror(error));
+    }
+}
+
 /* Takes note that the link of 'tt' is 'info'.  Every change of the link comes
  * through here. */
 static void
@@ -112,6 +136,10 @@ set_link(struct netdev_turbotap *tt, const struct turbotap_link_info *info)
     tt->carrier_resets += MAX(flaps, tt->link.carrier != info->carrier);
     tt->link = *info;
     atomic_store_relaxed(&tt->mtu, info->mtu);
+    if (tt->owned
+        && (!strcmp(info->qdisc, "noop") || !strcmp(info->qdisc, "mq"))) {
+        avoid_default_qdisc(tt);
+    }
 }
 
 /* The device of 'tt' was deleted. */

@@ -18,6 +18,7 @@
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <netlink/route/link.h>
+#include <netlink/route/qdisc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,7 @@ info_from_nl(struct rtnl_link *nl_link, struct turbotap_link_info *info)
     const char *name = rtnl_link_get_name(nl_link);
     const char *alias = rtnl_link_get_ifalias(nl_link);
     const char *kind = rtnl_link_get_type(nl_link);
+    const char *qdisc = rtnl_link_get_qdisc(nl_link);
     struct nl_addr *mac = rtnl_link_get_addr(nl_link);
 
     memset(info, 0, sizeof *info);
@@ -128,6 +130,9 @@ info_from_nl(struct rtnl_link *nl_link, struct turbotap_link_info *info)
     rtnl_link_get_carrier_changes(nl_link, &info->carrier_changes);
     if (kind) {
         snprintf(info->kind, sizeof info->kind, "%s", kind);
+    }
+    if (qdisc) {
+        snprintf(info->qdisc, sizeof info->qdisc, "%s", qdisc);
     }
     if (alias) {
         snprintf(info->alias, sizeof info->alias, "%s", alias);
@@ -213,24 +218,32 @@ info_from_msg(struct nl_msg *msg, void *info)
     return error < 0 ? error : NL_OK;
 }
 
+/* Notes that the kernel has answered all.  A callback of libnl. */
+static int
+note_ack(struct nl_msg *msg, void *acked)
+{
+    (void) msg;
+    *(bool *) acked = true;
+    return NL_STOP;
+}
+
 /* Sends the request 'msg', frees it, and calls 'callback' with the answer, if
- * it is one, and 'aux'.  A null 'msg' stands for memory that could not be had.
- * Returns 0 or a positive errno value. */
+ * there is one, and 'aux'.  A null 'msg' stands for memory that could not be
+ * had.  Returns 0 or a positive errno value. */
 static int
 ask(struct turbotap_link *link, struct nl_msg *msg,
     int (*callback)(struct nl_msg *, void *aux), void *aux)
 {
     struct nl_cb *cb = nl_cb_alloc(NL_CB_DEFAULT);
     int error = msg && cb ? 0 : -NLE_NOMEM;
+    bool acked = false;
 
     if (!error) {
         nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, callback, aux);
+        nl_cb_set(cb, NL_CB_ACK, NL_CB_CUSTOM, note_ack, &acked);
         error = nl_send_auto(link->sock, msg);
-        if (error >= 0) {
+        while (error >= 0 && !acked) {
             error = nl_recvmsgs(link->sock, cb);
-        }
-        if (error >= 0) {
-            error = nl_wait_for_ack(link->sock);
         }
     }
     nl_cb_put(cb);
@@ -533,6 +546,66 @@ turbotap_link_set_alias(struct turbotap_link *link, int ifindex,
         return ENOMEM;
     }
     return errno_from_nle(nl_send_sync(link->sock, msg));
+}
+
+/* The handle of a queueing discipline, in an answer to RTM_GETQDISC, is stored
+ * in '*handle'.  A callback of libnl. */
+static int
+handle_from_msg(struct nl_msg *msg, void *handle)
+{
+    const struct tcmsg *tcm = nlmsg_data(nlmsg_hdr(msg));
+
+    if (nlmsg_valid_hdr(nlmsg_hdr(msg), sizeof *tcm)) {
+        *(uint32_t *) handle = tcm->tcm_handle;
+    }
+    return NL_OK;
+}
+
+/* Stores in '*handle' the handle of the root queueing discipline of the link
+ * with index 'ifindex', 0 if it has none or that is the kernel's default.
+ * Returns 0 or a positive errno value. */
+static int
+get_root_qdisc(struct turbotap_link *link, int ifindex, uint32_t *handle)
+{
+    const struct tcmsg tcm = { .tcm_family = AF_UNSPEC,
+                               .tcm_ifindex = ifindex,
+                               .tcm_parent = TC_H_ROOT };
+    /* Without NLM_F_ECHO the kernel tells who listens, but not who asks
+     * (qdisc_notify() of net/sched/sch_api.c). */
+    struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETQDISC, NLM_F_ECHO);
+
+    if (msg && nlmsg_append(msg, (void *) &tcm, sizeof tcm, NLMSG_ALIGNTO)) {
+        nlmsg_free(msg);
+        msg = NULL;
+    }
+    *handle = 0;
+    return ask(link, msg, handle_from_msg, handle);
+}
+
+int
+turbotap_link_set_noqueue(struct turbotap_link *link, int ifindex)
+{
+    struct rtnl_qdisc *qdisc = rtnl_qdisc_alloc();
+    uint32_t handle;
+    int error;
+
+    if (ifindex <= 0) {
+        error = ENODEV;
+    } else if (!qdisc) {
+        error = ENOMEM;
+    } else {
+        error = get_root_qdisc(link, ifindex, &handle);
+        error = error ? error : handle ? EEXIST : 0;
+    }
+    if (!error) {
+        rtnl_tc_set_ifindex(TC_CAST(qdisc), ifindex);
+        rtnl_tc_set_parent(TC_CAST(qdisc), TC_H_ROOT);
+        rtnl_tc_set_kind(TC_CAST(qdisc), "noqueue");
+        error = errno_from_nle(rtnl_qdisc_add(link->sock, qdisc,
+                                              NLM_F_CREATE | NLM_F_EXCL));
+    }
+    rtnl_qdisc_put(qdisc);
+    return error;
 }
 
 int

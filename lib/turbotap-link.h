@@ -56,6 +56,8 @@ struct turbotap_link_info {
     char kind[16];              /* IFLA_INFO_KIND, "tun" for a tap, "" if it
                                  * has none. */
     char alias[TURBOTAP_ALIAS_LEN + 1]; /* "" if it has none. */
+    char qdisc[IFNAMSIZ];       /* Kind of its queueing discipline, "noop"
+                                 * while it was not up since it has none. */
     struct turbotap_link_stats stats;
 };
 
@@ -116,6 +118,12 @@ int turbotap_link_set_flags(struct turbotap_link *link, int ifindex,
                             unsigned int off, unsigned int on);
 int turbotap_link_set_alias(struct turbotap_link *link, int ifindex,
                             const char *alias);
+
+/* Has the link with index 'ifindex', in the handle's own namespace, do without
+ * a queueing discipline ("noqueue", as a veth), unless it has one already that
+ * is not the kernel's default.  Returns 0 or a positive errno value: EEXIST if
+ * it has one, ENODEV, EPERM. */
+int turbotap_link_set_noqueue(struct turbotap_link *link, int ifindex);
 
 /* A watch on all links of a network namespace, and of all others that it has
  * ids for.  Events of the latter need CAP_NET_BROADCAST there. */

@@ -214,6 +214,13 @@ apply_alias(struct turbotap_link *link, int ifindex, const struct change *c)
     return turbotap_link_set_alias(link, ifindex, c->alias);
 }
 
+static int
+apply_noqueue(struct turbotap_link *link, int ifindex, const struct change *c)
+{
+    (void) c;                   /* There is nothing to choose. */
+    return turbotap_link_set_noqueue(link, ifindex);
+}
+
 /* Applies 'c' through 'link', of the network namespace that the device is
  * in.  Returns 0 or a positive errno value, EAGAIN if it is there no more. */
 static int
@@ -283,6 +290,14 @@ int
 turbotap_place_set_alias(int fd, struct turbotap_link *link, const char *alias)
 {
     struct change c = { .fd = fd, .apply = apply_alias, .alias = alias };
+
+    return change(link, &c);
+}
+
+int
+turbotap_place_set_noqueue(int fd, struct turbotap_link *link)
+{
+    struct change c = { .fd = fd, .apply = apply_noqueue };
 
     return change(link, &c);
 }

@@ -86,6 +86,7 @@ int turbotap_place_set_flags(int fd, struct turbotap_link *link,
                              unsigned int off, unsigned int on);
 int turbotap_place_set_alias(int fd, struct turbotap_link *link,
                              const char *alias);
+int turbotap_place_set_noqueue(int fd, struct turbotap_link *link);
 int turbotap_place_set_mac(int fd, const uint8_t mac[6]);
 
 #endif /* turbotap-place.h */

@@ -169,6 +169,7 @@ test_no_device(void **state)
         assert_int_equal(turbotap_link_set_mac(f->link, bad[i], mac), ENODEV);
         assert_int_equal(turbotap_link_set_flags(f->link, bad[i], 0, IFF_UP),
                          ENODEV);
+        assert_int_equal(turbotap_link_set_noqueue(f->link, bad[i]), ENODEV);
         assert_int_equal(turbotap_link_set_alias(f->link, bad[i], "x"),
                          ENODEV);
     }
@@ -235,6 +236,31 @@ test_flags(void **state)
     /* Nothing to do. */
     assert_int_equal(turbotap_link_set_flags(f->link, f->ifindex, 0, 0), 0);
     assert_int_equal(get(f).flags, before);
+}
+
+static void
+test_noqueue(void **state)
+{
+    struct fixture *f = *state;
+
+    /* In place of the default, before and while the link is up. */
+    assert_string_equal(get(f).qdisc, "noop");
+    assert_int_equal(turbotap_link_set_noqueue(f->link, f->ifindex), 0);
+    assert_string_equal(get(f).qdisc, "noqueue");
+    assert_int_equal(turbotap_link_set_flags(f->link, f->ifindex, 0, IFF_UP),
+                     0);
+    assert_string_equal(get(f).qdisc, "noqueue");
+    assert_int_equal(system("tc qdisc del dev " TAP " root"), 0);
+    assert_string_not_equal(get(f).qdisc, "noqueue");
+    assert_int_equal(turbotap_link_set_noqueue(f->link, f->ifindex), 0);
+    assert_string_equal(get(f).qdisc, "noqueue");
+
+    /* Not in place of one that somebody chose, were it the same. */
+    assert_int_equal(turbotap_link_set_noqueue(f->link, f->ifindex), EEXIST);
+    assert_int_equal(system("tc qdisc replace dev " TAP " root pfifo_fast"),
+                     0);
+    assert_int_equal(turbotap_link_set_noqueue(f->link, f->ifindex), EEXIST);
+    assert_string_equal(get(f).qdisc, "pfifo_fast");
 }
 
 static void
@@ -360,6 +386,7 @@ be_unprivileged(struct fixture *f)
             : turbotap_link_set_mac(link, f->ifindex, mac) != EPERM ? 4
             : turbotap_link_set_flags(link, f->ifindex, 0, IFF_UP) != EPERM ? 5
             : turbotap_link_set_alias(link, f->ifindex, "x") != EPERM ? 6
+            : turbotap_link_set_noqueue(link, f->ifindex) != EPERM ? 7
             : 0);
 }
 
@@ -860,6 +887,7 @@ main(void)
         TEST(test_mtu),
         TEST(test_mac),
         TEST(test_flags),
+        TEST(test_noqueue),
         TEST(test_alias),
         TEST(test_carrier),
         TEST(test_stats),

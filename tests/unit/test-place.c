@@ -167,11 +167,13 @@ test_strangers(void **state)
     assert_int_equal(turbotap_place_set_mtu(f->tap, f->link, 1234), 0);
     assert_int_equal(turbotap_place_set_flags(f->tap, f->link, 0, IFF_UP), 0);
     assert_int_equal(turbotap_place_set_alias(f->tap, f->link, "me"), 0);
+    assert_int_equal(turbotap_place_set_noqueue(f->tap, f->link), 0);
     assert_int_equal(turbotap_place_set_mac(f->tap, mac), 0);
     assert_string_equal(find(f, &info).name, "eth0");
     assert_int_equal(info.mtu, 1234);
     assert_true(info.flags & IFF_UP);
     assert_string_equal(info.alias, "me");
+    assert_string_equal(info.qdisc, "noqueue");
     assert_memory_equal(info.mac, mac, sizeof mac);
 
     assert_int_equal(turbotap_link_get(f->link, TURBOTAP_NSID_SELF, ifindex,
