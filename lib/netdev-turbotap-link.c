@@ -136,6 +136,9 @@ set_link(struct netdev_turbotap *tt, const struct turbotap_link_info *info)
     tt->carrier_resets += MAX(flaps, tt->link.carrier != info->carrier);
     tt->link = *info;
     atomic_store_relaxed(&tt->mtu, info->mtu);
+    if (info->flags & IFF_UP) {
+        netdev_turbotap_note_up(tt);
+    }
     if (tt->owned
         && (!strcmp(info->qdisc, "noop") || !strcmp(info->qdisc, "mq"))) {
         avoid_default_qdisc(tt);

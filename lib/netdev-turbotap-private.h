@@ -109,6 +109,10 @@ struct netdev_turbotap {
     char netns_name[NAME_MAX + 1];      /* The same, for the user. */
     struct turbotap_link_info link;
     atomic_uint mtu;            /* 'link.mtu', for who has no mutex. */
+    atomic_uint up_seq;         /* Changes when the link may have come up. */
+    atomic_uint down_seq;       /* 'up_seq' before a frame was refused since
+                                 * the link was down: until that changes, it
+                                 * is. */
     struct eth_addr wanted_mac; /* By the database, zeros if it says none. */
     long long int carrier_resets;
     /* The link's own drops from before we came, and those of links that are no
@@ -141,6 +145,28 @@ struct netdev_turbotap {
     struct turbotap_queue_stats closed_tx;
     uint64_t discarded;         /* Frames received but lost in closing. */
 };
+
+/* Returns whether 'tt' is known to refuse all frames since its link is down,
+ * so that a thread that sends to many ports need not ask the kernel for
+ * each. */
+static inline bool
+netdev_turbotap_is_down(struct netdev_turbotap *tt)
+{
+    unsigned int up_seq, down_seq;
+
+    atomic_read_relaxed(&tt->up_seq, &up_seq);
+    atomic_read_relaxed(&tt->down_seq, &down_seq);
+    return up_seq == down_seq;
+}
+
+/* Takes note that the link of 'tt' may have come up. */
+static inline void
+netdev_turbotap_note_up(struct netdev_turbotap *tt)
+{
+    unsigned int old;
+
+    atomic_add_relaxed(&tt->up_seq, 1, &old);
+}
 
 static inline struct netdev_turbotap *
 netdev_turbotap_cast(const struct netdev *netdev)

@@ -29,23 +29,27 @@ static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(5, 20);
 /* What is sent at once: packets, and the frames that they are by themselves,
  * with virtio-net headers. */
 struct burst {
+    unsigned int up_seq;        /* The netdev's, before. */
     unsigned int n;
     struct turbotap_gro_packet packets[TURBOTAP_GRO_MAX];
     struct turbotap_buf bufs[TURBOTAP_GRO_MAX];
 };
 
-/* Takes note that 'n' packets could not be sent on 'txq' for the reason that
- * 'buf' says. */
+/* Takes note that 'n' packets of 'burst' could not be sent on 'txq' for the
+ * reason that 'buf' says. */
 static void
 note_failure(struct netdev *netdev, const struct netdev_turbotap_txq *txq,
-             const struct turbotap_buf *buf, unsigned int n)
+             const struct burst *burst, const struct turbotap_buf *buf,
+             unsigned int n)
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
 
     COVERAGE_ADD(turbotap_tx_drop, n);
     /* That the host has the device down, or deleted it, is not news for each
      * frame. */
-    if (buf->error != EIO && !txq->queue->gone) {
+    if (buf->error == EIO) {
+        atomic_store_relaxed(&tt->down_seq, burst->up_seq);
+    } else if (!txq->queue->gone) {
         VLOG_WARN_RL(&rl, "%s: txq %d could not send a frame of %"PRIu32" "
                      "bytes: %s", netdev_get_name(netdev),
                      (int) (txq - tt->txqs), buf->size,
@@ -53,10 +57,10 @@ note_failure(struct netdev *netdev, const struct netdev_turbotap_txq *txq,
     }
 }
 
-/* Sends the 'n' frames in 'bufs' on 'txq'. */
+/* Sends the 'n' frames in 'bufs', which are of 'burst', on 'txq'. */
 static void
 send_bufs(struct netdev *netdev, const struct netdev_turbotap_txq *txq,
-          struct turbotap_buf *bufs, unsigned int n)
+          const struct burst *burst, struct turbotap_buf *bufs, unsigned int n)
 {
     COVERAGE_INC(turbotap_tx_batch);
     if (OVS_LIKELY(turbotap_queue_send(txq->queue, bufs, n) == n)) {
@@ -64,7 +68,7 @@ send_bufs(struct netdev *netdev, const struct netdev_turbotap_txq *txq,
     }
     for (unsigned int i = 0; i < n; i++) {
         if (bufs[i].error) {
-            note_failure(netdev, txq, &bufs[i], 1);
+            note_failure(netdev, txq, burst, &bufs[i], 1);
         }
     }
 }
@@ -98,7 +102,7 @@ send_refused(struct netdev *netdev, const struct netdev_turbotap_txq *txq,
         bufs[j] = burst->bufs[i];
         i = turbotap_gro_next(gro, i);
     }
-    send_bufs(netdev, txq, bufs, frame->n_packets);
+    send_bufs(netdev, txq, burst, bufs, frame->n_packets);
 }
 
 /* Sends the frames of 'gro', made of the packets of 'burst', on 'txq'. */
@@ -134,7 +138,7 @@ send_merged(struct netdev *netdev, const struct netdev_turbotap_txq *txq,
                                      turbotap_gro_bytes(frame));
         }
         if (OVS_UNLIKELY(bufs[i].error)) {
-            note_failure(netdev, txq, &bufs[i], frame->n_packets);
+            note_failure(netdev, txq, burst, &bufs[i], frame->n_packets);
         }
     }
 }
@@ -158,7 +162,7 @@ send_burst(struct netdev *netdev, const struct netdev_turbotap_txq *txq,
         }
     }
     if (burst->n) {
-        send_bufs(netdev, txq, burst->bufs, burst->n);
+        send_bufs(netdev, txq, burst, burst->bufs, burst->n);
     }
 }
 
@@ -183,27 +187,17 @@ add_packet(struct burst *burst, struct dp_packet **packetp, unsigned int mtu)
     return error;
 }
 
-static int
-netdev_turbotap_send(struct netdev *netdev, int qid,
-                     struct dp_packet_batch *batch, bool concurrent_txq)
+/* Sends the packets of 'batch', which it may replace, on 'txq'. */
+static void
+send_batch(struct netdev *netdev, const struct netdev_turbotap_txq *txq,
+           struct dp_packet_batch *batch)
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
-    struct netdev_turbotap_txq *txq;
     struct burst burst;
     unsigned int mtu;
 
-    if (OVS_UNLIKELY(!netdev->n_txq)) {
-        /* A device that was deleted could not be made again. */
-        COVERAGE_ADD(turbotap_tx_drop, dp_packet_batch_size(batch));
-        netdev_turbotap_delete_batch(batch);
-        return 0;
-    }
-
     atomic_read_relaxed(&tt->mtu, &mtu);
-    txq = &tt->txqs[qid % netdev->n_txq];
-    if (OVS_UNLIKELY(concurrent_txq)) {
-        ovs_mutex_lock(&txq->mutex);
-    }
+    atomic_read_relaxed(&tt->up_seq, &burst.up_seq);
     burst.n = 0;
     for (size_t i = 0; i < dp_packet_batch_size(batch); i++) {
         if (OVS_UNLIKELY(add_packet(&burst, &batch->packets[i], mtu))) {
@@ -215,6 +209,45 @@ netdev_turbotap_send(struct netdev *netdev, int qid,
         }
     }
     send_burst(netdev, txq, &burst);
+}
+
+/* Counts the packets of 'batch' as what 'txq' did not send since the link is
+ * down. */
+static void
+drop_batch(const struct netdev_turbotap_txq *txq,
+           const struct dp_packet_batch *batch)
+{
+    size_t n = dp_packet_batch_size(batch);
+
+    COVERAGE_ADD(turbotap_tx_drop, n);
+    for (size_t i = 0; i < n; i++) {
+        turbotap_count_drop(txq->queue, TURBOTAP_DROP_LINK_DOWN);
+    }
+}
+
+static int
+netdev_turbotap_send(struct netdev *netdev, int qid,
+                     struct dp_packet_batch *batch, bool concurrent_txq)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    struct netdev_turbotap_txq *txq;
+
+    if (OVS_UNLIKELY(!netdev->n_txq)) {
+        /* A device that was deleted could not be made again. */
+        COVERAGE_ADD(turbotap_tx_drop, dp_packet_batch_size(batch));
+        netdev_turbotap_delete_batch(batch);
+        return 0;
+    }
+
+    txq = &tt->txqs[qid % netdev->n_txq];
+    if (OVS_UNLIKELY(concurrent_txq)) {
+        ovs_mutex_lock(&txq->mutex);
+    }
+    if (OVS_UNLIKELY(netdev_turbotap_is_down(tt))) {
+        drop_batch(txq, batch);
+    } else {
+        send_batch(netdev, txq, batch);
+    }
     if (OVS_UNLIKELY(concurrent_txq)) {
         ovs_mutex_unlock(&txq->mutex);
     }

@@ -77,6 +77,8 @@ netdev_turbotap_construct(struct netdev *netdev)
     tt->requested_n_txq = 1;
     tt->requested_offload = true;
     tt->gone = true;
+    atomic_init(&tt->up_seq, 1);
+    atomic_init(&tt->down_seq, 0);
     netdev_request_reconfigure(netdev);
 
     netdev_turbotap_watch_link(tt);
