@@ -26,8 +26,18 @@
 #include <limits.h>
 
 #include "dpif-netdev.h"
-#include "netdev-linux-private.h"
 #include "netdev-provider.h"
+
+/* netdev-linux-private.h defines them for each file, of which not all need
+ * them. */
+struct netdev_linux;
+struct netdev_rxq_linux;
+static struct netdev_linux *
+netdev_linux_cast(const struct netdev *) OVS_UNUSED;
+static struct netdev_rxq_linux *
+netdev_rxq_linux_cast(const struct netdev_rxq *) OVS_UNUSED;
+
+#include "netdev-linux-private.h"
 #include "netdev-turbotap.h"
 #include "netdev-turbotap-compat.h"
 #include "openvswitch/list.h"
@@ -41,13 +51,6 @@
 #include "turbotap-queue.h"
 #include "turbotap-vnet.h"
 #include "util.h"
-
-/* netdev-linux-private.h defines them for each file, of which not all need
- * them. */
-static struct netdev_linux *
-netdev_linux_cast(const struct netdev *) OVS_UNUSED;
-static struct netdev_rxq_linux *
-netdev_rxq_linux_cast(const struct netdev_rxq *) OVS_UNUSED;
 
 /* A receive queue, of the thread that polls it. */
 struct netdev_turbotap_rxq {

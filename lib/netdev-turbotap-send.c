@@ -187,6 +187,16 @@ add_packet(struct burst *burst, struct dp_packet **packetp, unsigned int mtu)
     return error;
 }
 
+/* Counts 'n' packets as what 'txq' did not send since the link is down. */
+static void
+count_down(const struct netdev_turbotap_txq *txq, size_t n)
+{
+    COVERAGE_ADD(turbotap_tx_drop, n);
+    for (size_t i = 0; i < n; i++) {
+        turbotap_count_drop(txq->queue, TURBOTAP_DROP_LINK_DOWN);
+    }
+}
+
 /* Sends the packets of 'batch', which it may replace, on 'txq'. */
 static void
 send_batch(struct netdev *netdev, const struct netdev_turbotap_txq *txq,
@@ -195,6 +205,11 @@ send_batch(struct netdev *netdev, const struct netdev_turbotap_txq *txq,
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
     struct burst burst;
     unsigned int mtu;
+
+    if (OVS_UNLIKELY(netdev_turbotap_is_down(tt))) {
+        count_down(txq, dp_packet_batch_size(batch));
+        return;
+    }
 
     atomic_read_relaxed(&tt->mtu, &mtu);
     atomic_read_relaxed(&tt->up_seq, &burst.up_seq);
@@ -209,20 +224,6 @@ send_batch(struct netdev *netdev, const struct netdev_turbotap_txq *txq,
         }
     }
     send_burst(netdev, txq, &burst);
-}
-
-/* Counts the packets of 'batch' as what 'txq' did not send since the link is
- * down. */
-static void
-drop_batch(const struct netdev_turbotap_txq *txq,
-           const struct dp_packet_batch *batch)
-{
-    size_t n = dp_packet_batch_size(batch);
-
-    COVERAGE_ADD(turbotap_tx_drop, n);
-    for (size_t i = 0; i < n; i++) {
-        turbotap_count_drop(txq->queue, TURBOTAP_DROP_LINK_DOWN);
-    }
 }
 
 static int
@@ -242,14 +243,10 @@ netdev_turbotap_send(struct netdev *netdev, int qid,
     txq = &tt->txqs[qid % netdev->n_txq];
     if (OVS_UNLIKELY(concurrent_txq)) {
         ovs_mutex_lock(&txq->mutex);
-    }
-    if (OVS_UNLIKELY(netdev_turbotap_is_down(tt))) {
-        drop_batch(txq, batch);
+        send_batch(netdev, txq, batch);
+        ovs_mutex_unlock(&txq->mutex);
     } else {
         send_batch(netdev, txq, batch);
-    }
-    if (OVS_UNLIKELY(concurrent_txq)) {
-        ovs_mutex_unlock(&txq->mutex);
     }
 
     netdev_turbotap_delete_batch(batch);

@@ -285,9 +285,9 @@ turbotap_buf_write(struct turbotap_buf *buf, int fd)
 }
 
 static uint64_t
-read_counter(const atomic_uint_fast64_t *counter)
+read_counter(const uint64_t *counter)
 {
-    return atomic_load_explicit(counter, memory_order_relaxed);
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
 void

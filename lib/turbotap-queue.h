@@ -24,7 +24,6 @@
 #ifndef TURBOTAP_QUEUE_H
 #define TURBOTAP_QUEUE_H 1
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -80,22 +79,23 @@ enum turbotap_drop {
 };
 
 /* Counters of one queue, since it was opened.  Only the thread that uses the
- * queue writes them; they are read with turbotap_queue_get_stats(). */
+ * queue writes them, with turbotap_count(), and they are read with
+ * turbotap_queue_get_stats(): both atomically, by the compiler's built-in
+ * functions, since <stdatomic.h> does not go with Open vSwitch's own atomics
+ * for clang. */
 struct turbotap_queue_counters {
-    atomic_uint_fast64_t packets;       /* Packets moved: of a frame that is
-                                         * merged or to be cut, those that it
-                                         * stands for. */
-    atomic_uint_fast64_t bytes;         /* Octets of these packets. */
-    atomic_uint_fast64_t gso_frames;    /* Frames that stand for several
-                                         * packets, and... */
-    atomic_uint_fast64_t gso_packets;   /* ...these packets. */
-    atomic_uint_fast64_t batches;       /* Calls that moved a frame. */
-    atomic_uint_fast64_t empty_polls;   /* Receive calls that found none. */
-    atomic_uint_fast64_t syscalls;      /* System calls made. */
-    atomic_uint_fast64_t errors;        /* How often receiving failed, though
-                                         * no frame was lost: it is tried
-                                         * again. */
-    atomic_uint_fast64_t drops[TURBOTAP_N_DROPS];
+    uint64_t packets;           /* Packets moved: of a frame that is merged or
+                                 * to be cut, those that it stands for. */
+    uint64_t bytes;             /* Octets of these packets. */
+    uint64_t gso_frames;        /* Frames that stand for several packets,
+                                 * and... */
+    uint64_t gso_packets;       /* ...these packets. */
+    uint64_t batches;           /* Calls that moved a frame. */
+    uint64_t empty_polls;       /* Receive calls that found none. */
+    uint64_t syscalls;          /* System calls made. */
+    uint64_t errors;            /* How often receiving failed, though no frame
+                                 * was lost: it is tried again. */
+    uint64_t drops[TURBOTAP_N_DROPS];
 };
 
 /* A snapshot of the same. */
@@ -285,11 +285,10 @@ bool turbotap_drop_is_possible(enum turbotap_drop drop,
 /* For I/O classes: adds 'n' to a 'counter' of a queue that the caller has to
  * itself.  One writer makes a plain load and store enough. */
 static inline void
-turbotap_count(atomic_uint_fast64_t *counter, uint64_t n)
+turbotap_count(uint64_t *counter, uint64_t n)
 {
-    atomic_store_explicit(counter,
-                          atomic_load_explicit(counter, memory_order_relaxed)
-                          + n, memory_order_relaxed);
+    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n,
+                     __ATOMIC_RELAXED);
 }
 
 /* For I/O classes: writes the frame in 'buf' to 'fd', with one system call for
