@@ -42,6 +42,15 @@ static struct ovs_mutex orphans_mutex = OVS_MUTEX_INITIALIZER;
 static struct shash orphans OVS_GUARDED_BY(orphans_mutex)
     = SHASH_INITIALIZER(&orphans);
 
+/* The devices that had an alias of ours when they were last looked for.  Who
+ * needs them looks again if they are stale, which they are after each
+ * reconfiguration of the switch: that may make a thousand ports, each of which
+ * has to know whether there is a device for it already, and to find out is to
+ * look at all links of all network namespaces.  The main thread's. */
+static struct turbotap_link_found *marked;
+static unsigned int n_marked;
+static bool marked_stale = true;
+
 /* Stores the alias of the devices of our netdev 'name' in 'alias', and returns
  * the length of what those of all our netdevs have in common. */
 static size_t
@@ -53,6 +62,20 @@ get_own_alias(const char *name, char alias[TURBOTAP_ALIAS_LEN + 1])
 
     ovs_strlcpy(alias + len, name, IFNAMSIZ);
     return len;
+}
+
+/* Looks for the devices that have an alias of ours, if 'marked' is stale. */
+static void
+find_marked(void)
+{
+    char prefix[TURBOTAP_ALIAS_LEN + 1];
+
+    if (marked_stale) {
+        free(marked);
+        prefix[get_own_alias("", prefix)] = '\0';
+        netdev_turbotap_find_aliases(prefix, &marked, &n_marked);
+        marked_stale = false;
+    }
 }
 
 /* Appends to 'problem' that the device of 'tt' could not be opened because of
@@ -147,12 +170,10 @@ reap_marked(const struct sset *wanted)
 {
     char prefix[TURBOTAP_ALIAS_LEN + 1];
     size_t len = get_own_alias("", prefix);
-    struct turbotap_link_found *found;
-    unsigned int n_found;
 
-    netdev_turbotap_find_aliases(prefix, &found, &n_found);
-    for (unsigned int i = 0; i < n_found; i++) {
-        const struct turbotap_link_found *f = &found[i];
+    find_marked();
+    for (unsigned int i = 0; i < n_marked; i++) {
+        const struct turbotap_link_found *f = &marked[i];
         const char *name = f->info.alias + len;
         struct turbotap_dev *dev;
         int error;
@@ -173,7 +194,6 @@ reap_marked(const struct sset *wanted)
                       f->info.name, f->nsid, ovs_strerror(error));
         }
     }
-    free(found);
 }
 
 void
@@ -182,6 +202,7 @@ netdev_turbotap_reap(const struct sset *wanted)
     static bool first = true;
     struct shash_node *node;
 
+    marked_stale = true;
     ovs_mutex_lock(&orphans_mutex);
     SHASH_FOR_EACH_SAFE (node, &orphans) {
         struct orphan *orphan = node->data;
@@ -197,6 +218,7 @@ netdev_turbotap_reap(const struct sset *wanted)
         reap_kept(wanted);
         reap_marked(wanted);
     }
+    marked_stale = true;
 }
 
 /* Looks for the device of 'tt' of an earlier run, which has 'alias', in other
@@ -207,13 +229,11 @@ static int
 open_elsewhere(const struct netdev_turbotap *tt, const char *alias,
                struct turbotap_dev **devp, struct ds *problem)
 {
-    struct turbotap_link_found *found;
-    unsigned int n_found;
     int error = ENOENT;
 
-    netdev_turbotap_find_aliases(alias, &found, &n_found);
-    for (unsigned int i = 0; i < n_found && error == ENOENT; i++) {
-        const struct turbotap_link_found *f = &found[i];
+    find_marked();
+    for (unsigned int i = 0; i < n_marked && error == ENOENT; i++) {
+        const struct turbotap_link_found *f = &marked[i];
 
         if (f->nsid == TURBOTAP_NSID_SELF || strcmp(f->info.alias, alias)) {
             continue;
@@ -226,7 +246,6 @@ open_elsewhere(const struct netdev_turbotap *tt, const char *alias,
                           f->info.name, f->nsid, ovs_strerror(error));
         }
     }
-    free(found);
     return error;
 }
 
