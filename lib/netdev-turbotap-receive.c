@@ -301,17 +301,20 @@ static int
 netdev_turbotap_rxq_recv(struct netdev_rxq *rxq, struct dp_packet_batch *batch,
                          int *qfill)
 {
-    struct netdev_turbotap *tt = netdev_turbotap_cast(rxq->netdev);
     int error;
 
     if (qfill) {
         *qfill = -ENOTSUP;
     }
     error = receive_batch(netdev_rxq_turbotap_cast(rxq)->rxq, batch);
-    if (!error && OVS_UNLIKELY(netdev_turbotap_is_down(tt))) {
-        /* The host sends before the main thread has heard that the link is
-         * up, and expects an answer. */
-        netdev_turbotap_note_up(tt);
+    if (!error) {
+        struct netdev_turbotap *tt = netdev_turbotap_cast(rxq->netdev);
+
+        if (OVS_UNLIKELY(netdev_turbotap_is_down(tt))) {
+            /* The host sends before the main thread has heard that the link
+             * is up, and expects an answer. */
+            netdev_turbotap_note_up(tt);
+        }
     }
     return error;
 }
