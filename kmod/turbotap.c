@@ -340,3 +340,4 @@ module_exit(turbotap_exit);
 MODULE_AUTHOR("The turbotap authors");
 MODULE_DESCRIPTION("Sockets for the queues of tun/tap devices");
 MODULE_LICENSE("GPL");
+MODULE_VERSION("0.1.0");
