@@ -11,6 +11,17 @@ import shutil
 import machine
 
 
+def start_daemon(path, name, argv, ns=None, cpu=None, env=None):
+    """Starts 'argv', a daemon of Open vSwitch or OVN, whose log in folder
+    'path' gets 'name', in network namespace 'ns', and returns its process."""
+    with open(os.path.join(path, name + ".err"), "a",
+              encoding="utf-8") as log:
+        return machine.Process(
+            argv + ["-vconsole:off", "-vsyslog:off",
+                    "--log-file=%s/%s.log" % (path, name)],
+            ns=ns, cpu=cpu, env=env, log=log)
+
+
 class OpenvSwitch:
     """ovsdb-server and ovs-vswitchd of the 'tree' that they were built in,
     with all their files in folder 'path', in network namespace 'ns'.
@@ -63,12 +74,7 @@ class OpenvSwitch:
 
     def start_daemon(self, program, args, cpu=None):
         """Starts a daemon in this namespace, and returns its process."""
-        name = os.path.basename(program)
-        with open(os.path.join(self.path, name + ".err"), "a",
-                  encoding="utf-8") as log:
-            process = machine.Process(
-                [program, "-vconsole:off", "-vsyslog:off",
-                 "--log-file=%s/%s.log" % (self.path, name)] + args,
-                ns=self.ns, cpu=cpu, env=self.env, log=log)
+        process = start_daemon(self.path, os.path.basename(program),
+                               [program] + args, self.ns, cpu, self.env)
         self.processes.append(process)
         return process

@@ -13,7 +13,7 @@ import time
 
 import machine
 from machine import Error
-from openvswitch import OpenvSwitch
+from openvswitch import OpenvSwitch, start_daemon
 
 # The network of the tunnels.
 ENCAP_PREFIX = "203.0.113."
@@ -71,13 +71,9 @@ class Central:
         self.nbctl("init")
 
     def _start(self, name, argv, cpu):
-        with open(os.path.join(self.path, name + ".err"), "w",
-                  encoding="utf-8") as log:
-            self.processes.append(machine.Process(
-                argv + ["-vconsole:off", "-vsyslog:off",
-                        "--log-file=%s/%s.log" % (self.path, name),
-                        "--unixctl=%s/%s.ctl" % (self.path, name)],
-                cpu=cpu, log=log))
+        self.processes.append(start_daemon(
+            self.path, name,
+            argv + ["--unixctl=%s/%s.ctl" % (self.path, name)], cpu=cpu))
 
     def nbctl(self, *args):
         """Runs ovn-nbctl and returns what it prints."""
@@ -101,19 +97,22 @@ class Central:
 
 class Chassis:
     """Chassis 'number' of 'central', with its files in folder 'path', in
-    network namespace 'ns'.  'bridges' are other networks that it is in: names
-    in OVN and of bridges here.  Each of 'settings' is one of the database's
-    row of the switch, such as other_config:pmd-cpu-mask=0x1, and each of
-    'tunnel' one of the interface to the tunnel network."""
+    network namespace 'ns'.  Its PMD thread has 'pmd_cpu', and sleeps when
+    there is little to do, since all else runs there, too.  'bridges' are other
+    networks that it is in: names in OVN and of bridges here.  Each of 'tunnel'
+    is a setting of the interface to the tunnel network."""
 
-    def __init__(self, central, path, number, ns, settings=(), bridges=None,
+    def __init__(self, central, path, number, ns, pmd_cpu, bridges=None,
                  tunnel=("type=system",)):
         self.central = central
         self.name = "chassis%d" % number
         self.address = "%s%d" % (ENCAP_PREFIX, number)
         self.ovs = OpenvSwitch(central.tree, path, ns)
         self.ovs.env["OVN_RUNDIR"] = path
-        self.settings = list(settings)
+        self.settings = ["other_config:pmd-cpu-mask=%#x" % (1 << pmd_cpu),
+                         # In 3.1, and since 3.2.
+                         "other_config:pmd-maxsleep=100",
+                         "other_config:pmd-sleep-max=100"]
         self.tunnel = tunnel
         if bridges:
             self.settings.append(

@@ -390,11 +390,7 @@ class OvnSwitch(Peer):
         central = ovn.Central(self.programs, self.tree,
                               os.path.join(self.path, "central"))
         both = [ovn.Chassis(central, os.path.join(self.path, str(i + 1)),
-                            i + 1, self.namespaces[name],
-                            ["other_config:pmd-cpu-mask=%#x" % (1 << cpu),
-                             # In 3.1, and since 3.2.
-                             "other_config:pmd-maxsleep=100",
-                             "other_config:pmd-sleep-max=100"],
+                            i + 1, self.namespaces[name], cpu,
                             tunnel=["type=afxdp",
                                     "options:xdp-mode=best-effort"])
                 for i, (name, cpu) in enumerate((("switch", HOST_CPU),

@@ -243,10 +243,11 @@ def ovn_table(results):
     if there is none."""
     names = [name for name in results.runs if name.startswith("OVN, ")]
     kinds = [kind for kind in ("tap", "system", "turbotap")
-             if any(kind in results.runs[name] for name in names)]
+             if any("ovn-" + kind in results.runs[name] for name in names)]
     lines = []
     for name in names:
-        medians = {kind: results.median(name, kind) for kind in kinds}
+        medians = {kind: results.median(name, "ovn-" + kind)
+                   for kind in kinds}
         mine = medians.get("turbotap")
         lines.append([name + ", Gb/s"]
                      + [_number(value and value / 1e9)
