@@ -192,9 +192,7 @@ static void
 count_down(const struct netdev_turbotap_txq *txq, size_t n)
 {
     COVERAGE_ADD(turbotap_tx_drop, n);
-    for (size_t i = 0; i < n; i++) {
-        turbotap_count_drop(txq->queue, TURBOTAP_DROP_LINK_DOWN);
-    }
+    turbotap_count(&txq->queue->counters.drops[TURBOTAP_DROP_LINK_DOWN], n);
 }
 
 /* Sends the packets of 'batch', which it may replace, on 'txq'. */
