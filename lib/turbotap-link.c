@@ -14,7 +14,6 @@
 #include <linux/if.h>
 #include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
-#include <netlink/errno.h>
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <netlink/route/link.h>
@@ -24,6 +23,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "turbotap-nl.h"
 #include "turbotap-util.h"
 
 /* Room for events in a watch, in octets, if net.core.rmem_max allows that.
@@ -51,60 +51,6 @@ struct turbotap_watch {
         unsigned char octets[32 * 1024];
     } datagram;
 };
-
-/* Returns 0 if 'nle', the return value of a libnl function, tells of success,
- * otherwise the positive errno value that comes nearest.  (libnl makes its own
- * codes of the kernel's with nl_syserr2nlerr(), not all of them apart.) */
-static int
-errno_from_nle(int nle)
-{
-    static const int errnos[] = {
-        [NLE_INTR] = EINTR,
-        [NLE_BAD_SOCK] = EBADF,
-        [NLE_AGAIN] = EAGAIN,
-        [NLE_NOMEM] = ENOMEM,
-        [NLE_EXIST] = EEXIST,
-        [NLE_INVAL] = EINVAL,
-        [NLE_RANGE] = ERANGE,
-        [NLE_MSGSIZE] = EMSGSIZE,
-        [NLE_OPNOTSUPP] = EOPNOTSUPP,
-        [NLE_AF_NOSUPPORT] = EAFNOSUPPORT,
-        [NLE_OBJ_NOTFOUND] = ENODEV,
-        [NLE_NOADDR] = EADDRNOTAVAIL,
-        [NLE_BUSY] = EBUSY,
-        [NLE_PROTO_MISMATCH] = EPROTONOSUPPORT,
-        [NLE_NOACCESS] = EACCES,
-        [NLE_PERM] = EPERM,
-        [NLE_NODEV] = ENODEV,
-    };
-    unsigned int i = nle < 0 ? -nle : nle;
-
-    if (nle >= 0) {
-        return 0;
-    }
-    return i < sizeof errnos / sizeof errnos[0] && errnos[i] ? errnos[i] : EIO;
-}
-
-/* Opens a socket for rtnetlink in this thread's network namespace and stores
- * it in '*sockp'.  Returns 0 or a positive errno value. */
-static int
-open_socket(struct nl_sock **sockp)
-{
-    struct nl_sock *sock;
-    int error;
-
-    sock = nl_socket_alloc();
-    if (!sock) {
-        return ENOMEM;
-    }
-    error = errno_from_nle(nl_connect(sock, NETLINK_ROUTE));
-    if (error) {
-        nl_socket_free(sock);
-        return error;
-    }
-    *sockp = sock;
-    return 0;
-}
 
 /* Copies into '*info' what libnl's 'nl_link' says, but for the statistics. */
 static void
@@ -165,7 +111,7 @@ turbotap_link_open(struct turbotap_link **linkp)
     if (!link) {
         return ENOMEM;
     }
-    error = open_socket(&link->sock);
+    error = turbotap_nl_open(&link->sock);
     if (error) {
         free(link);
         return error;
@@ -248,7 +194,7 @@ ask(struct turbotap_link *link, struct nl_msg *msg,
     }
     nl_cb_put(cb);
     nlmsg_free(msg);
-    return errno_from_nle(error);
+    return turbotap_nl_errno(error);
 }
 
 /* Returns a request of 'type' about the id of the namespace of 'netns_fd', or
@@ -284,7 +230,8 @@ int
 turbotap_link_get_nsid(struct turbotap_link *link, int netns_fd, int *nsid)
 {
     struct nl_msg *msg = make_nsid_request(RTM_NEWNSID, netns_fd);
-    int error = msg ? errno_from_nle(nl_send_sync(link->sock, msg)) : ENOMEM;
+    int error = (msg ? turbotap_nl_errno(nl_send_sync(link->sock, msg))
+                 : ENOMEM);
 
     return (error && error != EEXIST
             ? error
@@ -301,7 +248,8 @@ get_link(struct turbotap_link *link, int nsid, int ifindex, const char *name,
     struct nl_msg *msg;
     int error;
 
-    error = errno_from_nle(rtnl_link_build_get_request(ifindex, name, &msg));
+    error = turbotap_nl_errno(rtnl_link_build_get_request(ifindex, name,
+                                                          &msg));
     if (error) {
         return error;
     }
@@ -419,7 +367,7 @@ dump(struct turbotap_link *link, int type, const void *hdr, size_t len,
     }
     nl_cb_put(cb);
     nlmsg_free(msg);
-    return errno_from_nle(error);
+    return turbotap_nl_errno(error);
 }
 
 int
@@ -472,8 +420,8 @@ change_link(struct turbotap_link *link, int ifindex, struct rtnl_link *changes)
         error = ENOMEM;
     } else {
         rtnl_link_set_ifindex(which, ifindex);
-        error = errno_from_nle(rtnl_link_change(link->sock, which, changes,
-                                                0));
+        error = turbotap_nl_errno(rtnl_link_change(link->sock, which,
+                                                   changes, 0));
     }
     rtnl_link_put(changes);
     rtnl_link_put(which);
@@ -545,7 +493,7 @@ turbotap_link_set_alias(struct turbotap_link *link, int ifindex,
         nlmsg_free(msg);
         return ENOMEM;
     }
-    return errno_from_nle(nl_send_sync(link->sock, msg));
+    return turbotap_nl_errno(nl_send_sync(link->sock, msg));
 }
 
 /* The handle of a queueing discipline, in an answer to RTM_GETQDISC, is stored
@@ -601,8 +549,8 @@ turbotap_link_set_noqueue(struct turbotap_link *link, int ifindex)
         rtnl_tc_set_ifindex(TC_CAST(qdisc), ifindex);
         rtnl_tc_set_parent(TC_CAST(qdisc), TC_H_ROOT);
         rtnl_tc_set_kind(TC_CAST(qdisc), "noqueue");
-        error = errno_from_nle(rtnl_qdisc_add(link->sock, qdisc,
-                                              NLM_F_CREATE | NLM_F_EXCL));
+        error = turbotap_nl_errno(rtnl_qdisc_add(link->sock, qdisc,
+                                                 NLM_F_CREATE | NLM_F_EXCL));
     }
     rtnl_qdisc_put(qdisc);
     return error;
@@ -620,21 +568,21 @@ turbotap_watch_open(struct turbotap_watch **watchp)
     if (!watch) {
         return ENOMEM;
     }
-    error = open_socket(&watch->sock);
+    error = turbotap_nl_open(&watch->sock);
     if (error) {
         free(watch);
         return error;
     }
 
     nl_socket_set_buffer_size(watch->sock, WATCH_RCVBUF, 0);
-    error = errno_from_nle(nl_socket_set_nonblocking(watch->sock));
+    error = turbotap_nl_errno(nl_socket_set_nonblocking(watch->sock));
     if (!error
         && setsockopt(nl_socket_get_fd(watch->sock), SOL_NETLINK,
                       NETLINK_LISTEN_ALL_NSID, &yes, sizeof yes)) {
         error = errno;
     }
     if (!error) {
-        error = errno_from_nle(nl_socket_add_memberships(watch->sock,
+        error = turbotap_nl_errno(nl_socket_add_memberships(watch->sock,
                                                          RTNLGRP_LINK,
                                                          RTNLGRP_NSID, 0));
     }

@@ -8,6 +8,8 @@
 
 # Plain C, free of Open vSwitch.
 turbotap_sources = \
+	lib/turbotap-addrs.c \
+	lib/turbotap-addrs.h \
 	lib/turbotap-csum.c \
 	lib/turbotap-csum.h \
 	lib/turbotap-dev.c \
@@ -28,6 +30,8 @@ turbotap_sources = \
 	lib/turbotap-link.h \
 	lib/turbotap-netns.c \
 	lib/turbotap-netns.h \
+	lib/turbotap-nl.c \
+	lib/turbotap-nl.h \
 	lib/turbotap-place.c \
 	lib/turbotap-place.h \
 	lib/turbotap-queue.c \

@@ -6,6 +6,7 @@
 # check runs them twice, the second time with sanitizers.
 
 unit_tests = \
+	tests/unit/test-addrs \
 	tests/unit/test-csum \
 	tests/unit/test-dev \
 	tests/unit/test-gro \
@@ -36,6 +37,7 @@ unit_test_packet = \
 	tests/unit/packet.c \
 	tests/unit/packet.h
 
+tests_unit_test_addrs_SOURCES = tests/unit/test-addrs.c $(unit_test_host)
 tests_unit_test_csum_SOURCES = tests/unit/test-csum.c
 tests_unit_test_dev_SOURCES = tests/unit/test-dev.c $(unit_test_host)
 tests_unit_test_gro_SOURCES = tests/unit/test-gro.c $(unit_test_packet)
