@@ -136,14 +136,15 @@ refill(struct turbotap_queue *rx, struct turbotap_buf *bufs, unsigned int n)
 }
 
 static void
-open_direction(struct direction *dir, const struct turbotap_io_class *class,
+open_direction(struct direction *dir, const struct turbotap_io_class *rx_class,
+               const struct turbotap_io_class *tx_class,
                struct turbotap_dev *from, struct turbotap_dev *to)
 {
     unsigned int n;
 
     memset(dir, 0, sizeof *dir);
-    dir->rx = open_queue(class, turbotap_dev_rxq_fd(from, 0), TURBOTAP_RX);
-    dir->tx = open_queue(class, turbotap_dev_txq_fd(to, 0), TURBOTAP_TX);
+    dir->rx = open_queue(rx_class, turbotap_dev_rxq_fd(from, 0), TURBOTAP_RX);
+    dir->tx = open_queue(tx_class, turbotap_dev_txq_fd(to, 0), TURBOTAP_TX);
 
     n = turbotap_queue_room(dir->rx);
     dir->arena = aligned_alloc(4096, (size_t) n * STRIDE(buf_size));
@@ -311,12 +312,37 @@ print_queue(const char *name, const struct turbotap_queue *queue)
     printf("}");
 }
 
+/* Returns the I/O class called 'name', or exits. */
+static const struct turbotap_io_class *
+lookup(const char *name)
+{
+    const struct turbotap_io_class *class = turbotap_io_lookup(name);
+
+    if (!class) {
+        fprintf(stderr, "%s: not built in\n", name);
+        exit(EXIT_FAILURE);
+    }
+    return class;
+}
+
+/* Exits if 'class' cannot serve the tap queue 'fd'. */
+static void
+check_class(const struct turbotap_io_class *class, int fd)
+{
+    char reason[TURBOTAP_REASON_LEN];
+
+    if (!class->probe(fd, reason, sizeof reason)) {
+        fprintf(stderr, "%s: %s\n", class->name, reason);
+        exit(EXIT_FAILURE);
+    }
+}
+
 int
 main(int argc, char *argv[])
 {
-    const char *name_a = NULL, *name_b = NULL, *io = "";
-    const struct turbotap_io_class *class;
-    char reason[TURBOTAP_REASON_LEN];
+    const char *name_a = NULL, *name_b = NULL, *tx_io;
+    const struct turbotap_io_class *rx_class, *tx_class;
+    char *io = NULL;
     struct turbotap_dev *a, *b;
     struct direction ab, ba;
     int opt;
@@ -331,19 +357,18 @@ main(int argc, char *argv[])
         default: name_a = NULL; optind = argc; break;
         }
     }
-    if (!name_a || !name_b || optind != argc) {
+    if (!name_a || !name_b || !io || optind != argc) {
         fprintf(stderr,
-                "usage: turbotap-forward -a DEVICE -b DEVICE -c CLASS "
-                "[-m|-w]\n"
+                "usage: turbotap-forward -a DEVICE -b DEVICE -c CLASS[,"
+                "TX-CLASS] [-m|-w]\n"
                 "  -m: cut and merge TCP and UDP, with a virtio-net header\n"
                 "  -w: large TCP frames stay whole, with the same\n");
         return EXIT_FAILURE;
     }
-    class = turbotap_io_lookup(io);
-    if (!class) {
-        fprintf(stderr, "%s: not built in\n", io);
-        return EXIT_FAILURE;
-    }
+    io = strtok(io, ",");
+    tx_io = strtok(NULL, ",");
+    rx_class = lookup(io);
+    tx_class = tx_io ? lookup(tx_io) : rx_class;
 
     if (mode != PLAIN) {
         hdr_len = TURBOTAP_VNET_HDR_LEN;
@@ -351,12 +376,10 @@ main(int argc, char *argv[])
     }
     a = open_dev(name_a);
     b = open_dev(name_b);
-    if (!class->probe(turbotap_dev_rxq_fd(a, 0), reason, sizeof reason)) {
-        fprintf(stderr, "%s: %s\n", io, reason);
-        return EXIT_FAILURE;
-    }
-    open_direction(&ab, class, a, b);
-    open_direction(&ba, class, b, a);
+    check_class(rx_class, turbotap_dev_rxq_fd(a, 0));
+    check_class(tx_class, turbotap_dev_rxq_fd(a, 0));
+    open_direction(&ab, rx_class, tx_class, a, b);
+    open_direction(&ba, rx_class, tx_class, b, a);
     catch_signals();
     puts("{\"ready\": true}");
     fflush(stdout);
