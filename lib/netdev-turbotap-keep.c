@@ -74,9 +74,9 @@ find_program(void)
     return xstrdup(PROGRAM);
 }
 
-/* Returns true if there is a keeper. */
+/* Returns true if there is a keeper.  If 'start', starts one if need be. */
 static bool
-connect_keeper(void)
+connect_keeper(bool start)
     OVS_REQUIRES(keeper_mutex)
 {
     char *path, *program;
@@ -86,18 +86,21 @@ connect_keeper(void)
         return keeper;
     }
     path = xasprintf("%s/turbotap-keeper.sock", ovs_rundir());
-    program = find_program();
+    program = start ? find_program() : NULL;
     error = turbotap_keeper_connect(path, program, &keeper);
-    if (error) {
-        VLOG_WARN_RL(&rl, "%s: could not start %s (%s): turbotap ports whose "
-                     "device is in another network namespace will not survive "
-                     "a restart of the switch", path, program,
-                     ovs_strerror(error));
-        renew = true;
+    if (error != ENOENT || start) {
+        if (error) {
+            VLOG_WARN_RL(&rl, "%s: could not start %s (%s): turbotap ports "
+                         "whose device is in another network namespace will "
+                         "not survive a restart of the switch", path,
+                         program ? program : PROGRAM,
+                         ovs_strerror(error));
+            renew = true;
+        }
+        retry_at = time_msec() + RETRY_MS;
     }
     free(program);
     free(path);
-    retry_at = time_msec() + RETRY_MS;
     return keeper;
 }
 
@@ -134,7 +137,7 @@ netdev_turbotap_keep(const struct netdev_turbotap *tt)
                              &data.kept.layout);
     data.kept.owned = tt->owned;
     ovs_mutex_lock(&keeper_mutex);
-    for (int i = 0; i < 2 && connect_keeper(); i++) {
+    for (int i = 0; i < 2 && connect_keeper(true); i++) {
         error = check_answer(turbotap_keeper_put(keeper, tt_name(tt), &data,
                                                  fds, n));
         if (keeper) {
@@ -166,7 +169,7 @@ get_kept(const char *name, bool vnet_hdr, struct turbotap_dev **devp,
     int error = ENOENT;
 
     /* The second one if the first one has ended. */
-    for (int i = 0; i < 2 && connect_keeper(); i++) {
+    for (int i = 0; i < 2 && connect_keeper(false); i++) {
         error = check_answer(turbotap_keeper_get(keeper, name, &data, fds,
                                                  &n));
         if (keeper) {
@@ -220,7 +223,7 @@ netdev_turbotap_list_kept(struct sset *names)
     char name[TURBOTAP_KEEPER_KEY_LEN];
 
     ovs_mutex_lock(&keeper_mutex);
-    if (connect_keeper()) {
+    if (connect_keeper(false)) {
         for (unsigned int i = 0;
              !check_answer(turbotap_keeper_list(keeper, i, name)); i++) {
             sset_add(names, name);

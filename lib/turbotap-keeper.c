@@ -365,7 +365,7 @@ find_or_start(int sock, const struct sockaddr_un *sun, const char *path,
         unlink(sun->sun_path);
     }
     if (error == ECONNREFUSED || error == ENOENT) {
-        error = start_keeper(sock, sun, path, program);
+        error = program ? start_keeper(sock, sun, path, program) : ENOENT;
     }
     turbotap_keeper_unlock(sun->sun_path, lock);
     return error;

@@ -41,10 +41,10 @@
 struct turbotap_keeper;
 
 /* Connects to the keeper at the socket 'path', which it starts with 'program'
- * if there is none, and stores it in '*keeperp'.  Returns 0 or a positive
- * errno value: ENOENT if 'program' cannot be found; EACCES, EPERM if the
- * keeper there is another user's, or the folder is; ETIMEDOUT if somebody else
- * takes too long to start one. */
+ * if there is none, unless 'program' is NULL, and stores it in '*keeperp'.
+ * Returns 0 or a positive errno value: ENOENT if there is none and 'program'
+ * cannot be found; EACCES, EPERM if the keeper there is another user's, or the
+ * folder is; ETIMEDOUT if somebody else takes too long to start one. */
 int turbotap_keeper_connect(const char *path, const char *program,
                             struct turbotap_keeper **keeperp);
 

@@ -295,6 +295,11 @@ test_no_program(void **state)
                                              &keeper), ENOENT);
     assert_null(keeper);
     assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(turbotap_keeper_connect(path, NULL, &keeper), ENOENT);
+    assert_null(keeper);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(turbotap_keeper_connect(f->path, NULL, &keeper), 0);
+    turbotap_keeper_close(keeper);
     assert_int_equal(turbotap_keeper_connect("/no/such/folder/sock", PROGRAM,
                                              &keeper), ENOENT);
 }
