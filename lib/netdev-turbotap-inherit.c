@@ -21,6 +21,7 @@
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <string.h>
 
 #include "openvswitch/dynamic-string.h"
 #include "socket-util.h"
@@ -114,6 +115,22 @@ netdev_turbotap_set_policing(struct netdev *netdev, unsigned int kbits_rate,
     return error;
 }
 
+/* Returns true if 'tt' is known to have no QoS, of ours or anybody's, but the
+ * qdisc that all turbotap devices have, or get when they are up first.  netdev-linux takes that for somebody
+ * else's, and would remove it. */
+static bool
+is_without_qos(struct netdev_turbotap *tt)
+{
+    bool without;
+
+    ovs_mutex_lock(&tt->linux_.mutex);
+    without = (!tt->linux_.tc
+               && (!strcmp(tt->link.qdisc, "noop")
+                   || !strcmp(tt->link.qdisc, "noqueue")));
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    return without;
+}
+
 static int
 netdev_turbotap_set_qos(struct netdev *netdev, const char *type,
                         const struct smap *details)
@@ -122,6 +139,9 @@ netdev_turbotap_set_qos(struct netdev *netdev, const char *type,
     bool wanted = type && type[0];
     int error = may_set(tt, "QoS", wanted, NETDEV_TURBOTAP_PROBLEM_QOS);
 
+    if (!wanted && is_without_qos(tt)) {
+        return 0;
+    }
     return (!error ? netdev_tap_class.set_qos(netdev, type, details)
             : wanted ? error : 0);
 }
