@@ -56,7 +56,9 @@ netdev_rxq_linux_cast(const struct netdev_rxq *) OVS_UNUSED;
 struct netdev_turbotap_rxq {
     struct turbotap_queue *queue;
     bool busy;                  /* Have as many as an idle one has been too
-                                 * few? */
+                                 * few, since it was last idle? */
+    unsigned int n_empty;       /* If so: how often in a row it had nothing. */
+    long long int empty_since;  /* The same, since when, in ms. */
 
     /* Frames that were received, from 'next_buf' on not looked at yet.  The
      * cookie of each is the dp_packet whose buffer it is in, NULL if that has
@@ -227,8 +229,14 @@ void netdev_turbotap_drop_received(struct netdev_turbotap_rxq *,
 #define NETDEV_TURBOTAP_N_BUFS NETDEV_MAX_BURST
 
 /* How many a receive queue has until all were filled at once.  Each takes a
- * page even if it stays empty. */
-#define NETDEV_TURBOTAP_N_IDLE_BUFS 8
+ * page even if it stays empty.  More than one, since a multishot read ends when
+ * it finds no buffer for the next frame. */
+#define NETDEV_TURBOTAP_N_IDLE_BUFS 2
+
+/* A receive queue that has got nothing for so long, in ms, gives the memory of
+ * its buffers back.  It looks at the clock once in so many polls. */
+#define NETDEV_TURBOTAP_IDLE_MS 1000
+#define NETDEV_TURBOTAP_IDLE_POLLS 64
 
 void netdev_turbotap_packet_init(void);
 void netdev_turbotap_new_packets(struct dp_packet **, unsigned int n,

@@ -197,6 +197,8 @@ netdev_turbotap_set_queues(struct netdev_turbotap *tt,
         }
         tt->rxqs[i]->queue = rxqs[i];
         netdev_turbotap_fill_rxq(tt->rxqs[i]);
+        /* With mlockall() they are there although nobody has used them. */
+        turbotap_queue_trim(rxqs[i]);
     }
 
     struct netdev_turbotap_txq *old_txqs = tt->txqs;

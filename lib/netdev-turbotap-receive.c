@@ -26,6 +26,7 @@
 #include "coverage.h"
 #include "dp-packet.h"
 #include "openvswitch/poll-loop.h"
+#include "timeval.h"
 
 COVERAGE_DEFINE(turbotap_rx_batch);
 COVERAGE_DEFINE(turbotap_rx_malformed);
@@ -166,6 +167,25 @@ receive_frame(struct netdev_turbotap_rxq *rxq, struct turbotap_buf *buf,
     return true;
 }
 
+/* Takes note that there was nothing in the queue of 'rxq', which has been busy
+ * since it last was idle. */
+static void
+note_empty(struct netdev_turbotap_rxq *rxq)
+{
+    long long int now;
+
+    if (++rxq->n_empty % NETDEV_TURBOTAP_IDLE_POLLS) {
+        return;
+    }
+    now = time_msec();
+    if (rxq->n_empty == NETDEV_TURBOTAP_IDLE_POLLS) {
+        rxq->empty_since = now;
+    } else if (now - rxq->empty_since >= NETDEV_TURBOTAP_IDLE_MS) {
+        turbotap_queue_trim(rxq->queue);
+        rxq->busy = false;
+    }
+}
+
 /* Receives frames from the queue of 'rxq', all of whose frames have been
  * looked at.  Returns true if there were any. */
 static bool
@@ -174,11 +194,15 @@ receive_bufs(struct netdev_turbotap_rxq *rxq)
     /* A device that is gone has been logged once, not at each poll. */
     if (turbotap_queue_recv(rxq->queue, rxq->bufs, ARRAY_SIZE(rxq->bufs),
                             &rxq->n_bufs)) {
+        if (OVS_UNLIKELY(rxq->busy)) {
+            note_empty(rxq);
+        }
         return false;
     }
     if (rxq->n_bufs >= NETDEV_TURBOTAP_N_IDLE_BUFS) {
         rxq->busy = true;
     }
+    rxq->n_empty = 0;
     return true;
 }
 

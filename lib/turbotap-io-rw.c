@@ -102,6 +102,16 @@ rw_reclaim(struct turbotap_queue *queue, struct turbotap_buf *bufs,
     return n;
 }
 
+static void
+rw_trim(struct turbotap_queue *queue)
+{
+    struct rw_queue *rw = rw_queue_cast(queue);
+
+    for (unsigned int i = 0; i < rw->n_bufs; i++) {
+        turbotap_buf_trim(&rw->bufs[i]);
+    }
+}
+
 static int
 rw_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
         unsigned int n, unsigned int *n_rx)
@@ -175,5 +185,6 @@ const struct turbotap_io_class turbotap_io_rw = {
     .room = rw_room,
     .recv = rw_recv,
     .reclaim = rw_reclaim,
+    .trim = rw_trim,
     .send = rw_send,
 };

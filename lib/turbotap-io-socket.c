@@ -237,6 +237,16 @@ socket_reclaim(struct turbotap_queue *queue, struct turbotap_buf *bufs,
     return i;
 }
 
+static void
+socket_trim(struct turbotap_queue *queue)
+{
+    struct socket_queue *sq = socket_queue_cast(queue);
+
+    for (unsigned int i = sq->first; i < TURBOTAP_BURST; i++) {
+        turbotap_buf_trim(&sq->bufs[i]);
+    }
+}
+
 static int
 socket_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
             unsigned int n, unsigned int *n_rx)
@@ -368,5 +378,6 @@ const struct turbotap_io_class turbotap_io_socket = {
     .room = socket_room,
     .recv = socket_recv,
     .reclaim = socket_reclaim,
+    .trim = socket_trim,
     .send = socket_send,
 };

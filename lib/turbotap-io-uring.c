@@ -678,6 +678,27 @@ uring_reclaim(struct turbotap_queue *queue, struct turbotap_buf *bufs,
     return n_bufs;
 }
 
+static void
+uring_trim(struct turbotap_queue *queue)
+{
+    struct uring_rxq *rxq = uring_rxq_cast(queue);
+    const struct io_uring_cqe *cqe;
+    unsigned int head;
+
+    /* The next recv() arms it again. */
+    end_read(rxq);
+    io_uring_for_each_cqe(&rxq->q.ring, head, cqe) {
+        if (cqe->res > 0) {
+            return;
+        }
+    }
+    for (unsigned int id = 0; id < rxq->n_bufs; id++) {
+        if (rxq->bufs[id].data) {
+            turbotap_buf_trim(&rxq->bufs[id]);
+        }
+    }
+}
+
 /* Takes note that the read of 'rxq' ended with 'result', a negative errno
  * value or the size of a last frame. */
 static void
@@ -907,5 +928,6 @@ const struct turbotap_io_class turbotap_io_uring = {
     .recv = uring_recv,
     .stop = uring_stop,
     .reclaim = uring_reclaim,
+    .trim = uring_trim,
     .send = uring_send,
 };

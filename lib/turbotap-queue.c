@@ -14,7 +14,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+/* MADV_DONTNEED_LOCKED of Linux 5.18, unknown to older headers. */
+#define DONTNEED_LOCKED 24
 
 const struct turbotap_io_class *const turbotap_io_classes[] = {
     &turbotap_io_socket,
@@ -169,6 +173,12 @@ turbotap_queue_stop(struct turbotap_queue *queue)
     }
 }
 
+void
+turbotap_queue_trim(struct turbotap_queue *queue)
+{
+    queue->class->trim(queue);
+}
+
 unsigned int
 turbotap_queue_reclaim(struct turbotap_queue *queue, struct turbotap_buf *bufs,
                        unsigned int n)
@@ -266,6 +276,19 @@ turbotap_queue_retract_drop(struct turbotap_queue *queue,
 {
     turbotap_count(&queue->counters.drops[drop_from_send_error(buf->error)],
                    -1);
+}
+
+void
+turbotap_buf_trim(const struct turbotap_buf *buf)
+{
+    uintptr_t page = getpagesize();
+    uintptr_t start = ((uintptr_t) buf->data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t) buf->data + buf->size) / page * page;
+
+    if (start < end
+        && madvise((void *) start, end - start, DONTNEED_LOCKED)) {
+        madvise((void *) start, end - start, MADV_DONTNEED);
+    }
 }
 
 unsigned int

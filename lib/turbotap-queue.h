@@ -197,6 +197,11 @@ struct turbotap_io_class {
     unsigned int (*reclaim)(struct turbotap_queue *queue,
                             struct turbotap_buf *bufs, unsigned int n);
 
+    /* Gives the memory behind the buffers that a receive queue holds back to
+     * the system, with turbotap_buf_trim(): it comes again, zeroed, when it is
+     * written to.  Does nothing if there are frames in them. */
+    void (*trim)(struct turbotap_queue *queue);
+
     /* Tries to send each of the 'n' frames in 'bufs', in order, without
      * waiting for room, and sets the 'error' of each.  The frames stay the
      * caller's, and are no longer looked at when this returns.  After an
@@ -247,6 +252,7 @@ int turbotap_queue_recv(struct turbotap_queue *, struct turbotap_buf *,
                         unsigned int n, unsigned int *n_rx);
 void turbotap_queue_wake(struct turbotap_queue *);
 void turbotap_queue_stop(struct turbotap_queue *);
+void turbotap_queue_trim(struct turbotap_queue *);
 unsigned int turbotap_queue_reclaim(struct turbotap_queue *,
                                     struct turbotap_buf *, unsigned int n);
 unsigned int turbotap_queue_send(struct turbotap_queue *,
@@ -290,6 +296,10 @@ turbotap_count(uint64_t *counter, uint64_t n)
     __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n,
                      __ATOMIC_RELAXED);
 }
+
+/* For I/O classes: gives the pages that the empty 'buf' has to itself back to
+ * the system, locked ones, too, if that can be done (Linux 5.18). */
+void turbotap_buf_trim(const struct turbotap_buf *buf);
 
 /* For I/O classes: writes the frame in 'buf' to 'fd', with one system call for
  * each signal that comes in between and one more, sets its 'error', and

@@ -9,7 +9,9 @@
 
 #include "test-queue.h"
 
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* Receiving. */
 
@@ -348,6 +350,73 @@ test_reclaim_with_frames_waiting(void **state)
     }
     assert_int_equal(reclaim(f, MAX_BUFS), room);
     assert_int_equal(reclaim(f, MAX_BUFS), 0);
+    fixture_close(f);
+}
+
+/* Returns the resident pages that the queue's buffers have to themselves. */
+static unsigned int
+count_resident(const struct fixture *f)
+{
+    uintptr_t page = getpagesize();
+    unsigned int n = 0;
+
+    for (unsigned int i = 0; i < MAX_BUFS; i++) {
+        uintptr_t start = ((uintptr_t) f->data[i] + page - 1) / page * page;
+        uintptr_t end = ((uintptr_t) f->data[i] + f->buf_size) / page * page;
+        unsigned char resident;
+
+        for (; f->owner[i] == THE_QUEUES && start < end; start += page) {
+            assert_int_equal(mincore((void *) start, page, &resident), 0);
+            n += resident & 1;
+        }
+    }
+    return n;
+}
+
+void
+test_trim(void **state)
+{
+    struct fixture *f = *state;
+    struct turbotap_buf bufs[TURBOTAP_BURST];
+    unsigned int n;
+
+    fixture_open(f, 0, MAX_FRAME);
+    assert_int_equal(fill(f, 4), 4);
+    n = 4 * (MAX_FRAME / getpagesize() - 1);
+    assert_true(count_resident(f) >= n);
+    turbotap_queue_trim(f->rx);
+    assert_int_equal(count_resident(f), 0);
+
+    /* It receives as before, as often as this is done. */
+    for (uint32_t seq = 0; seq < 6; seq++) {
+        peer_send(f, seq, 1000);
+        assert_int_equal(receive(f, bufs, TURBOTAP_BURST), 1);
+        check_frame(bufs[0].data, bufs[0].size, seq, 1000);
+        assert_int_equal(fill(f, 1), 1);
+        if (seq % 2) {
+            assert_true(count_resident(f) > 0);
+            turbotap_queue_trim(f->rx);
+            assert_int_equal(count_resident(f), 0);
+        }
+    }
+
+    /* Locked memory, too. */
+    for (unsigned int i = 0; i < 4; i++) {
+        assert_int_equal(mlock(f->data[i], f->buf_size), 0);
+    }
+    assert_true(count_resident(f) >= n);
+    turbotap_queue_trim(f->rx);
+    assert_int_equal(count_resident(f), 0);
+
+    /* What has come already is not lost. */
+    for (uint32_t seq = 0; seq < 3; seq++) {
+        peer_send(f, seq, 1000);
+    }
+    turbotap_queue_trim(f->rx);
+    assert_int_equal(receive(f, bufs, TURBOTAP_BURST), 3);
+    for (uint32_t seq = 0; seq < 3; seq++) {
+        check_frame(bufs[seq].data, bufs[seq].size, seq, 1000);
+    }
     fixture_close(f);
 }
 

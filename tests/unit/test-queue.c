@@ -184,6 +184,7 @@ static const struct {
     TEST(test_virtio_net_header, ANYWHERE),
     TEST(test_fill_and_reclaim, ANYWHERE),
     TEST(test_reclaim_with_frames_waiting, ANYWHERE),
+    TEST(test_trim, ANYWHERE),
     TEST(test_reclaim_nothing, ANYWHERE),
     TEST(test_stop, ANYWHERE),
     TEST(test_tx_batches, ANYWHERE),

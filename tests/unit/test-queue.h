@@ -142,6 +142,7 @@ void test_large_frames(void **state);
 void test_virtio_net_header(void **state);
 void test_fill_and_reclaim(void **state);
 void test_reclaim_with_frames_waiting(void **state);
+void test_trim(void **state);
 void test_reclaim_nothing(void **state);
 void test_stop(void **state);
 
