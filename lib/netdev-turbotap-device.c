@@ -202,14 +202,15 @@ netdev_turbotap_reap(const struct sset *wanted)
     static bool first = true;
     struct shash_node *node;
 
-    marked_stale = true;
     ovs_mutex_lock(&orphans_mutex);
     SHASH_FOR_EACH_SAFE (node, &orphans) {
         struct orphan *orphan = node->data;
 
-        end_device(orphan->dev, node->name, orphan->owned);
-        shash_delete(&orphans, node);
-        free(orphan);
+        if (!wanted || !sset_contains(wanted, node->name)) {
+            end_device(orphan->dev, node->name, orphan->owned);
+            shash_delete(&orphans, node);
+            free(orphan);
+        }
     }
     ovs_mutex_unlock(&orphans_mutex);
 

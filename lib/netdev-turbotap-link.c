@@ -305,11 +305,12 @@ netdev_turbotap_run(const struct netdev_class *class)
     struct turbotap_event event;
     int error;
 
-    /* Once for both classes. */
+    /* Once for all classes. */
     if (strcmp(class->type, "turbotap")) {
         return;
     }
     netdev_turbotap_reap(NULL);
+    netdev_turbotap_restore_internal();
     if (!watch) {
         return;
     }

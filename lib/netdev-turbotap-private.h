@@ -11,6 +11,7 @@
  *     netdev-turbotap-send.c     sending: the fast path out
  *     netdev-turbotap-packet.c   the packets received into
  *     netdev-turbotap-offload.c  checksum and segmentation offload
+ *     netdev-turbotap-internal.c what type "internal" stands for
  *     netdev-turbotap-device.c   the device: found, made, kept, made again
  *     netdev-turbotap-keep.c     the same while no switch runs
  *     netdev-turbotap-link.c     the link: its settings and its changes
@@ -91,8 +92,8 @@ enum netdev_turbotap_problem {
     NETDEV_TURBOTAP_N_PROBLEMS
 };
 
-/* A netdev of class "turbotap" or "turbotap-nonpmd".  It is a netdev_linux,
- * too, to inherit what works by the name of a local link.
+/* A netdev of class "turbotap", "turbotap-nonpmd" or "turbotap-internal".  It
+ * is a netdev_linux, too, to inherit what works by the name of a local link.
  *
  * All is protected by 'linux_.mutex', but for 'rxqs' and 'txqs': these change
  * only in reconfigure(), while no thread receives from or sends to this
@@ -257,9 +258,14 @@ int netdev_turbotap_offload_prepare(struct dp_packet **, unsigned int mtu,
                                     struct turbotap_buf *);
 
 /* netdev-turbotap.c. */
+extern struct netdev_class netdev_turbotap_internal_class;
+
 void netdev_turbotap_set_problem(struct netdev_turbotap *,
                                  enum netdev_turbotap_problem,
                                  const struct ds *);
+
+/* netdev-turbotap-internal.c. */
+void netdev_turbotap_restore_internal(void);
 
 /* netdev-turbotap-device.c. */
 int netdev_turbotap_open_device(struct netdev_turbotap *, struct ds *problem);

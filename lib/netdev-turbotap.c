@@ -3,8 +3,8 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* The netdev classes "turbotap" and "turbotap-nonpmd": configuration and
- * lifecycle.  Only the files netdev-turbotap* know Open vSwitch; the device,
+/* The netdev classes "turbotap", "turbotap-nonpmd" and "turbotap-internal":
+ * configuration and lifecycle.  Only the files netdev-turbotap* know Open vSwitch; the device,
  * the link and the ways to move frames are in turbotap-*. */
 
 #include <config.h>
@@ -30,11 +30,23 @@ BUILD_ASSERT_DECL(MAX_N_RXQ < TURBOTAP_MAX_FDS);
 
 static struct netdev_class netdev_turbotap_class;
 static struct netdev_class netdev_turbotap_nonpmd_class;
+struct netdev_class netdev_turbotap_internal_class;
 
 bool
 netdev_is_turbotap(const struct netdev *netdev)
 {
     return netdev_get_class(netdev)->run == netdev_turbotap_run;
+}
+
+bool
+netdev_turbotap_is_type(const char *type)
+{
+    if (!strcmp(type, "internal")) {
+        type = netdev_turbotap_internal_type();
+    }
+    return (!strcmp(type, netdev_turbotap_class.type)
+            || !strcmp(type, netdev_turbotap_nonpmd_class.type)
+            || !strcmp(type, netdev_turbotap_internal_class.type));
 }
 
 /* Lifecycle. */
@@ -511,6 +523,8 @@ netdev_turbotap_register(void)
     netdev_turbotap_packet_init();
     init_class(&netdev_turbotap_class, "turbotap", true);
     init_class(&netdev_turbotap_nonpmd_class, "turbotap-nonpmd", false);
+    init_class(&netdev_turbotap_internal_class, "turbotap-internal", true);
     netdev_register_provider(&netdev_turbotap_class);
     netdev_register_provider(&netdev_turbotap_nonpmd_class);
+    netdev_register_provider(&netdev_turbotap_internal_class);
 }

@@ -11,33 +11,48 @@
 /* The netdev classes "turbotap", whose receive queues are polled by PMD
  * threads, and "turbotap-nonpmd", polled by the main thread: a multi-queue
  * Linux tap device, through which the host's stack sends to and receives from
- * the userspace datapath. */
+ * the userspace datapath.  "turbotap-internal" is the same as "turbotap", for
+ * ports of type "internal". */
 
 struct netdev;
 struct netdev_class;
 struct sset;
 
 #ifdef HAVE_TURBOTAP
-/* Registers both classes. */
+/* Registers the classes. */
 void netdev_turbotap_register(void);
 
-/* The 'run' function of both classes, by which netdev-linux knows them. */
+/* The 'run' function of all of them, by which netdev-linux knows them. */
 void netdev_turbotap_run(const struct netdev_class *);
 
-/* Returns true if 'netdev' is of one of the two classes. */
+/* Returns true if 'netdev' is of one of these classes. */
 bool netdev_is_turbotap(const struct netdev *);
 
-/* If 'netdev', of one of the two classes, works with another configuration
+/* If 'netdev', of one of these classes, works with another configuration
  * than was asked for, or works no more, returns a message for the user, to be
  * freed by the caller.  Otherwise returns a null pointer. */
 char *netdev_turbotap_get_problem(const struct netdev *netdev);
 
-/* Deletes the devices of those netdevs that were destroyed since the last
- * call, and not made again in the meantime.  To be called by the main thread
- * at the end of each reconfiguration of the switch, with the names of all
- * interfaces in the database as 'wanted', and in its end, with a null
- * pointer.  The first time, also deletes those of netdevs of an earlier run
- * that are not wanted. */
+/* Returns true if an interface of 'type', as in the database, is a netdev of
+ * one of these classes in the userspace datapath. */
+bool netdev_turbotap_is_type(const char *type);
+
+/* Whether ports of type "internal" are to be turbotap ports.  To be called by
+ * the main thread when the switch is about to be reconfigured.  Ports that
+ * this changes keep their addresses and routes, if they are replaced before
+ * the next netdev_run(). */
+void netdev_turbotap_set_internal(bool);
+
+/* The netdev class of such a port: "turbotap-internal" or "tap". */
+const char *netdev_turbotap_internal_type(void);
+
+/* Deletes the devices of those netdevs that were destroyed since the last call
+ * and are not 'wanted'.  To be called by the main thread in each
+ * reconfiguration of the switch, after ports are removed and before others are
+ * added, with the names of all interfaces in the database of which
+ * netdev_turbotap_is_type() is true.  The first time, also deletes those of
+ * netdevs of an earlier run.  netdev_run() deletes what is left of both, and
+ * so does this with a null pointer, for when the switch ends. */
 void netdev_turbotap_reap(const struct sset *wanted);
 #else
 static inline bool
@@ -52,6 +67,25 @@ netdev_turbotap_get_problem(const struct netdev *netdev)
 {
     (void) netdev;
     return NULL;
+}
+
+static inline bool
+netdev_turbotap_is_type(const char *type)
+{
+    (void) type;
+    return false;
+}
+
+static inline void
+netdev_turbotap_set_internal(bool enable)
+{
+    (void) enable;
+}
+
+static inline const char *
+netdev_turbotap_internal_type(void)
+{
+    return "tap";
 }
 
 static inline void

@@ -48,6 +48,7 @@ turbotap_netdev_sources = \
 	lib/netdev-turbotap-compat.h \
 	lib/netdev-turbotap-device.c \
 	lib/netdev-turbotap-inherit.c \
+	lib/netdev-turbotap-internal.c \
 	lib/netdev-turbotap-keep.c \
 	lib/netdev-turbotap-link.c \
 	lib/netdev-turbotap-offload.c \

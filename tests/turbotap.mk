@@ -13,6 +13,7 @@ TESTSUITE_AT += \
 	tests/turbotap-link.at \
 	tests/turbotap-netns.at \
 	tests/turbotap-device.at \
+	tests/turbotap-internal.at \
 	tests/turbotap-offload.at
 CHECK_PYFILES += \
 	tests/turbotap-frames.py \
