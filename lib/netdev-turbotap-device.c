@@ -324,6 +324,7 @@ get_device(struct netdev_turbotap *tt, struct turbotap_dev **devp,
         }
     }
     tt->unpoliced = false;
+    tt->without_qos = false;
     error = netdev_turbotap_offload_open(tt, *devp);
     if (!error) {
         error = netdev_turbotap_adopt_link(*devp, mark, place, info);

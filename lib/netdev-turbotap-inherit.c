@@ -115,18 +115,22 @@ netdev_turbotap_set_policing(struct netdev *netdev, unsigned int kbits_rate,
     return error;
 }
 
-/* Returns true if 'tt' is known to have no QoS, of ours or anybody's, but the
- * qdisc that all turbotap devices have, or get when they are up first.  netdev-linux takes that for somebody
+/* Returns true if the device of 'tt' came without QoS, and has got none from
+ * us since: it had the qdisc that all turbotap devices have, or get before
+ * they are up.  netdev-linux takes that for somebody
  * else's, and would remove it. */
 static bool
 is_without_qos(struct netdev_turbotap *tt)
 {
     bool without;
 
+    /* What becomes of it later is the administrator's doing. */
     ovs_mutex_lock(&tt->linux_.mutex);
     without = (!tt->linux_.tc
-               && (!strcmp(tt->link.qdisc, "noop")
+               && (tt->without_qos
+                   || !strcmp(tt->link.qdisc, "noop")
                    || !strcmp(tt->link.qdisc, "noqueue")));
+    tt->without_qos = without;
     ovs_mutex_unlock(&tt->linux_.mutex);
     return without;
 }
