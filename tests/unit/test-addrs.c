@@ -264,5 +264,5 @@ main(void)
     };
 
     host_enter_namespace();
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name("addrs", tests, NULL, NULL);
 }
