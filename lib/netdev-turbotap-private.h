@@ -130,14 +130,14 @@ struct netdev_turbotap {
     /* Configuration requested by the user and by the datapath. */
     unsigned int requested_n_rxq;
     unsigned int requested_n_txq;
-    const struct turbotap_io_class *requested_io;   /* NULL: the best. */
+    struct turbotap_io requested_io;    /* NULLs: what does best. */
     unsigned int requested_mtu; /* 0: leave it as it is. */
     bool requested_offload;     /* Leave checksums and segmentation to us? */
 
     /* Configuration in force ('up.n_rxq' and 'up.n_txq' count the queues). */
-    const struct turbotap_io_class *io;
-    const struct turbotap_io_class *best_io;    /* NULL: not asked for yet. */
-    char io_reason[2 * TURBOTAP_REASON_LEN];    /* Why not a better one. */
+    struct turbotap_io io;
+    struct turbotap_io best_io; /* NULLs: not asked for yet. */
+    char io_reason[3 * TURBOTAP_REASON_LEN];    /* Why it is that. */
     bool offload;               /* What was requested, as the host has it. */
     bool uso;                   /* UDP segmentation, too. */
     atomic_uint gro_kinds;      /* What is merged, TURBOTAP_GRO_*. */
@@ -197,7 +197,7 @@ void netdev_turbotap_stats_init_class(struct netdev_class *class);
 
 /* netdev-turbotap-queue.c. */
 int netdev_turbotap_set_queues(struct netdev_turbotap *,
-                               const struct turbotap_io_class *);
+                               const struct turbotap_io *);
 void netdev_turbotap_trim_rxqs(struct netdev_turbotap *, unsigned int n);
 void netdev_turbotap_trim_txqs(struct netdev_turbotap *, unsigned int n);
 

@@ -159,28 +159,28 @@ open_queues(const struct netdev_turbotap *tt,
     return 0;
 }
 
-/* Makes 'tt' use 'io' on all the descriptors that its device has.  Queues that
+/* Makes 'tt' use '*io' on all the descriptors that its device has.  Queues that
  * need no change stay.  Returns 0 or a positive errno value, and then all is
  * as it was. */
 int
 netdev_turbotap_set_queues(struct netdev_turbotap *tt,
-                           const struct turbotap_io_class *io)
+                           const struct turbotap_io *io)
     OVS_REQUIRES(tt->linux_.mutex)
 {
     struct netdev *netdev = &tt->linux_.up;
     unsigned int n_rxq = turbotap_dev_n_rxq(tt->dev);
     unsigned int n_txq = turbotap_dev_n_txq(tt->dev);
-    unsigned int keep_txq = io == tt->io ? netdev->n_txq : 0;
-    unsigned int keep_rxq = keep_txq ? netdev->n_rxq : 0;
+    unsigned int keep_rxq = io->rx == tt->io.rx ? netdev->n_rxq : 0;
+    unsigned int keep_txq = io->tx == tt->io.tx ? netdev->n_txq : 0;
     struct turbotap_queue *rxqs[TURBOTAP_MAX_FDS];
     struct turbotap_queue *txqs[TURBOTAP_MAX_FDS];
     int error;
 
-    error = open_queues(tt, io, TURBOTAP_RX, rxqs, keep_rxq, n_rxq);
+    error = open_queues(tt, io->rx, TURBOTAP_RX, rxqs, keep_rxq, n_rxq);
     if (error) {
         return error;
     }
-    error = open_queues(tt, io, TURBOTAP_TX, txqs, keep_txq, n_txq);
+    error = open_queues(tt, io->tx, TURBOTAP_TX, txqs, keep_txq, n_txq);
     if (error) {
         for (unsigned int i = keep_rxq; i < n_rxq; i++) {
             turbotap_queue_close(rxqs[i]);
@@ -216,7 +216,7 @@ netdev_turbotap_set_queues(struct netdev_turbotap *tt,
     }
     free_cacheline(old_txqs);
 
-    tt->io = io;
+    tt->io = *io;
     netdev->n_rxq = n_rxq;
     netdev->n_txq = n_txq;
     return 0;

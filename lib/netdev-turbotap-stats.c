@@ -160,12 +160,16 @@ netdev_turbotap_get_status(const struct netdev *netdev, struct smap *smap)
     smap_add(smap, "driver_name", "turbotap");
     smap_add(smap, "driver_version", TURBOTAP_VERSION);
     ovs_mutex_lock(&tt->linux_.mutex);
-    if (tt->io) {
+    if (tt->io.rx) {
+        const struct turbotap_io_class *class
+            = tt->io.rx->module_version ? tt->io.rx : tt->io.tx;
+        char name[TURBOTAP_IO_NAME_LEN];
         char version[32];
 
-        smap_add(smap, "io", tt->io->name);
-        if (tt->io->module_version
-            && !tt->io->module_version(version, sizeof version)) {
+        turbotap_io_format(&tt->io, name);
+        smap_add(smap, "io", name);
+        if (class->module_version
+            && !class->module_version(version, sizeof version)) {
             smap_add(smap, "module_version", version);
         }
         if (tt->io_reason[0]) {

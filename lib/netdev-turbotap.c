@@ -137,7 +137,7 @@ format_io_names(struct ds *s)
 /* What the options say. */
 struct config {
     unsigned int n_rxq;
-    const struct turbotap_io_class *io; /* NULL: the best. */
+    struct turbotap_io io;      /* NULLs: what does best. */
     bool offload;
 };
 
@@ -149,36 +149,64 @@ begin_problem(const struct netdev_turbotap *tt, struct ds *problem)
                   tt_name(tt));
 }
 
-/* Parses 'value' of options:io for 'tt' and stores the class, NULL for the
- * best, in '*iop'.  Returns 0 or a positive errno value, and then appends to
+/* Parses 'name', one of those in 'value' of options:io for 'tt', and stores the
+ * class in '*classp'.  Returns 0 or a positive errno value, and then appends to
  * 'problem' what is wrong. */
 static int
-parse_io(const struct netdev_turbotap *tt, const char *value,
-         const struct turbotap_io_class **iop, struct ds *problem)
+parse_io_class(const struct netdev_turbotap *tt, const char *value,
+               const char *name, const struct turbotap_io_class **classp,
+               struct ds *problem)
 {
     char reason[TURBOTAP_REASON_LEN];
 
-    if (!strcmp(value, AUTO)) {
-        return 0;
-    }
-    *iop = turbotap_io_lookup(value);
-    if (!*iop) {
+    *classp = turbotap_io_lookup(name);
+    if (!*classp) {
         begin_problem(tt, problem);
         ds_put_format(problem, "options:io=%s is not valid: expected ", value);
         format_io_names(problem);
+        ds_put_cstr(problem, ", or two but for "AUTO", to receive and to send,"
+                    " with a comma in between");
         return EINVAL;
-    } else if (*iop != tt->requested_io
-               && !(*iop)->probe(tt->dev ? turbotap_dev_rxq_fd(tt->dev, 0)
-                                         : -1,
-                                 reason, sizeof reason)) {
+    } else if (*classp != tt->requested_io.rx
+               && *classp != tt->requested_io.tx
+               && !(*classp)->probe(tt->dev ? turbotap_dev_rxq_fd(tt->dev, 0)
+                                            : -1,
+                                    reason, sizeof reason)) {
         /* Asked once: what it takes for a moment, such as a descriptor, may be
          * short at the next. */
         begin_problem(tt, problem);
-        ds_put_format(problem, "options:io=%s cannot serve: %s", value,
+        ds_put_format(problem, "options:io=%s cannot serve: %s", name,
                       reason);
         return EOPNOTSUPP;
     }
     return 0;
+}
+
+/* Parses 'value' of options:io for 'tt' and stores the classes, NULLs for what
+ * does best, in '*io'.  Returns 0 or a positive errno value, and then appends
+ * to 'problem' what is wrong. */
+static int
+parse_io(const struct netdev_turbotap *tt, const char *value,
+         struct turbotap_io *io, struct ds *problem)
+{
+    char *rx, *tx;
+    int error;
+
+    if (!strcmp(value, AUTO)) {
+        return 0;
+    }
+    rx = xstrdup(value);
+    tx = strchr(rx, ',');
+    if (tx) {
+        *tx++ = '\0';
+    }
+    error = parse_io_class(tt, value, rx, &io->rx, problem);
+    io->tx = io->rx;
+    if (!error && tx) {
+        error = parse_io_class(tt, value, tx, &io->tx, problem);
+    }
+    free(rx);
+    return error;
 }
 
 /* Parses 'args' for 'tt' and stores the result in '*config'.  Appends to
@@ -261,7 +289,8 @@ netdev_turbotap_set_config(struct netdev *netdev, const struct smap *args,
     netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_CONFIG, &problem);
     if (!error) {
         if (config.n_rxq != tt->requested_n_rxq
-            || config.io != tt->requested_io
+            || config.io.rx != tt->requested_io.rx
+            || config.io.tx != tt->requested_io.tx
             || config.offload != tt->requested_offload) {
             tt->requested_n_rxq = config.n_rxq;
             tt->requested_io = config.io;
@@ -286,10 +315,14 @@ static int
 netdev_turbotap_get_config(const struct netdev *netdev, struct smap *args)
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    char io[TURBOTAP_IO_NAME_LEN] = AUTO;
 
     ovs_mutex_lock(&tt->linux_.mutex);
     smap_add_format(args, "n_rxq", "%u", tt->requested_n_rxq);
-    smap_add(args, "io", tt->requested_io ? tt->requested_io->name : AUTO);
+    if (tt->requested_io.rx) {
+        turbotap_io_format(&tt->requested_io, io);
+    }
+    smap_add(args, "io", io);
     smap_add(args, "offload", tt->requested_offload ? AUTO : OFFLOAD_OFF);
     ovs_mutex_unlock(&tt->linux_.mutex);
     return 0;
@@ -379,15 +412,18 @@ reconfigure_fds(struct netdev_turbotap *tt, struct ds *problem)
  * one takes the class that can always be had.  Returns 0 or a positive errno
  * value. */
 static int
-fall_back(struct netdev_turbotap *tt, const struct turbotap_io_class *io)
+fall_back(struct netdev_turbotap *tt, const struct turbotap_io *io)
     OVS_REQUIRES(tt->linux_.mutex)
 {
+    const struct turbotap_io rw = { &turbotap_io_rw, &turbotap_io_rw };
     const struct netdev *netdev = &tt->linux_.up;
+    const struct turbotap_io old = tt->io;
 
     if (!netdev->n_rxq) {
-        return netdev_turbotap_set_queues(tt, &turbotap_io_rw);
+        return netdev_turbotap_set_queues(tt, &rw);
     }
-    if (io == tt->io || netdev_turbotap_set_queues(tt, tt->io)) {
+    if ((io->rx == old.rx && io->tx == old.tx)
+        || netdev_turbotap_set_queues(tt, &old)) {
         /* Fewer than there are cannot fail. */
         turbotap_dev_set_n_rxq(tt->dev, netdev->n_rxq);
         turbotap_dev_set_n_txq(tt->dev, netdev->n_txq);
@@ -402,30 +438,31 @@ static int
 reconfigure_queues(struct netdev_turbotap *tt, struct ds *problem)
     OVS_REQUIRES(tt->linux_.mutex)
 {
-    const struct turbotap_io_class *io = tt->requested_io;
+    struct turbotap_io io = tt->requested_io;
     int error;
 
-    if (io) {
-        tt->best_io = NULL;
+    if (io.rx) {
+        tt->best_io.rx = NULL;
         tt->io_reason[0] = '\0';
     } else {
-        if (!tt->best_io) {
-            tt->best_io = turbotap_io_best(turbotap_dev_rxq_fd(tt->dev, 0),
-                                           tt->io_reason,
-                                           sizeof tt->io_reason);
+        if (!tt->best_io.rx) {
+            turbotap_io_choose(turbotap_dev_rxq_fd(tt->dev, 0), &tt->best_io,
+                               tt->io_reason, sizeof tt->io_reason);
         }
         io = tt->best_io;
     }
 
-    error = netdev_turbotap_set_queues(tt, io);
+    error = netdev_turbotap_set_queues(tt, &io);
     if (error) {
         struct ds what = DS_EMPTY_INITIALIZER;
+        char name[TURBOTAP_IO_NAME_LEN];
 
-        ds_put_format(&what, "open queues with io=%s", io->name);
+        turbotap_io_format(&io, name);
+        ds_put_format(&what, "open queues with io=%s", name);
         note_failure(tt, problem, ds_cstr(&what), error);
         ds_destroy(&what);
 
-        error = fall_back(tt, io);
+        error = fall_back(tt, &io);
     }
     return error;
 }

@@ -3,8 +3,8 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* What all I/O classes have in common: the choice between them, the counters,
- * and the memory that a device has been deleted.  Must not know how any of
+/* What all I/O classes have in common: the counters, and the memory that a
+ * device has been deleted.  Must not know how any of
  * them moves a frame. */
 
 #include <config.h>
@@ -19,50 +19,6 @@
 
 /* MADV_DONTNEED_LOCKED of Linux 5.18, unknown to older headers. */
 #define DONTNEED_LOCKED 24
-
-const struct turbotap_io_class *const turbotap_io_classes[] = {
-    &turbotap_io_socket,
-#ifdef HAVE_LIBURING
-    &turbotap_io_uring,
-#endif
-    &turbotap_io_rw,
-    NULL
-};
-
-const struct turbotap_io_class *
-turbotap_io_lookup(const char *name)
-{
-    for (size_t i = 0; turbotap_io_classes[i]; i++) {
-        if (!strcmp(turbotap_io_classes[i]->name, name)) {
-            return turbotap_io_classes[i];
-        }
-    }
-    return NULL;
-}
-
-const struct turbotap_io_class *
-turbotap_io_best(int fd, char *reason, size_t size)
-{
-    const struct turbotap_io_class *class = NULL;
-    size_t len = 0;
-
-    reason[0] = '\0';
-    for (size_t i = 0; turbotap_io_classes[i]; i++) {
-        char why[TURBOTAP_REASON_LEN];
-        int n;
-
-        class = turbotap_io_classes[i];
-        if (class->probe(fd, why, sizeof why)) {
-            break;
-        }
-        n = snprintf(reason + len, size - len, "%s%s: %s", len ? "; " : "",
-                     class->name, why);
-        if (n > 0) {
-            len = len + n < size ? len + n : size - 1;
-        }
-    }
-    return class;
-}
 
 int
 turbotap_queue_open(const struct turbotap_io_class *class,

@@ -229,6 +229,28 @@ const struct turbotap_io_class *turbotap_io_lookup(const char *name);
 const struct turbotap_io_class *turbotap_io_best(int fd, char *reason,
                                                  size_t size);
 
+/* A class for each direction of a device. */
+struct turbotap_io {
+    const struct turbotap_io_class *rx;
+    const struct turbotap_io_class *tx;
+};
+
+/* Stores in '*io' the classes that do best on the tap queue 'fd', and writes
+ * why into the 'size' octets at 'reason': what turbotap_io_best() does and, if
+ * that is a class that may be slower than turbotap_io_rw on some CPUs, what
+ * either costs here.  That is measured once, in a fraction of a millisecond,
+ * with frames that the kernel refuses: none comes or goes. */
+void turbotap_io_choose(int fd, struct turbotap_io *io, char *reason,
+                        size_t size);
+
+/* Room for the names of two classes, with the terminating null. */
+#define TURBOTAP_IO_NAME_LEN 32
+
+/* Writes into 'name' what 'io' is, as in 'options:io' and 'status:io': the name
+ * of a class, or of two, to receive and to send, with a comma in between. */
+void turbotap_io_format(const struct turbotap_io *io,
+                        char name[TURBOTAP_IO_NAME_LEN]);
+
 /* Opens a queue of 'class' on 'config' and stores it in '*queuep'.  Returns 0
  * or a positive errno value; then '*queuep' is NULL. */
 int turbotap_queue_open(const struct turbotap_io_class *class,

@@ -22,6 +22,7 @@ turbotap_sources = \
 	lib/turbotap-gso.h \
 	lib/turbotap-idle.c \
 	lib/turbotap-idle.h \
+	lib/turbotap-io.c \
 	lib/turbotap-io-rw.c \
 	lib/turbotap-io-socket.c \
 	lib/turbotap-keeper.c \

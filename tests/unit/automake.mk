@@ -12,6 +12,7 @@ unit_tests = \
 	tests/unit/test-gro \
 	tests/unit/test-gso \
 	tests/unit/test-idle \
+	tests/unit/test-io \
 	tests/unit/test-keeper \
 	tests/unit/test-link \
 	tests/unit/test-merge \
@@ -43,6 +44,7 @@ tests_unit_test_dev_SOURCES = tests/unit/test-dev.c $(unit_test_host)
 tests_unit_test_gro_SOURCES = tests/unit/test-gro.c $(unit_test_packet)
 tests_unit_test_gso_SOURCES = tests/unit/test-gso.c $(unit_test_packet)
 tests_unit_test_idle_SOURCES = tests/unit/test-idle.c $(unit_test_host)
+tests_unit_test_io_SOURCES = tests/unit/test-io.c $(unit_test_host)
 tests_unit_test_keeper_SOURCES = \
 	tests/unit/test-keeper.c \
 	tests/unit/test-keeper.h \
