@@ -164,8 +164,7 @@ parse_io_class(const struct netdev_turbotap *tt, const char *value,
         begin_problem(tt, problem);
         ds_put_format(problem, "options:io=%s is not valid: expected ", value);
         format_io_names(problem);
-        ds_put_cstr(problem, ", or two but for "AUTO", to receive and to send,"
-                    " with a comma in between");
+        ds_put_cstr(problem, ", or two with a comma in between");
         return EINVAL;
     } else if (*classp != tt->requested_io.rx
                && *classp != tt->requested_io.tx
