@@ -231,8 +231,8 @@ void netdev_turbotap_drop_received(struct netdev_turbotap_rxq *,
 #define NETDEV_TURBOTAP_N_BUFS NETDEV_MAX_BURST
 
 /* How many a receive queue has until all were filled at once.  Each takes a
- * page even if it stays empty.  More than one, since a multishot read ends when
- * it finds no buffer for the next frame. */
+ * page even if it stays empty.  More than one, since a multishot read ends
+ * when it finds no buffer for the next frame. */
 #define NETDEV_TURBOTAP_N_IDLE_BUFS 2
 
 /* A receive queue that has got nothing for so long, in ms, gives the memory of

@@ -159,9 +159,9 @@ open_queues(const struct netdev_turbotap *tt,
     return 0;
 }
 
-/* Makes 'tt' use '*io' on all the descriptors that its device has.  Queues that
- * need no change stay.  Returns 0 or a positive errno value, and then all is
- * as it was. */
+/* Makes 'tt' use '*io' on all the descriptors that its device has.  Queues
+ * that need no change stay.  Returns 0 or a positive errno value, and then all
+ * is as it was. */
 int
 netdev_turbotap_set_queues(struct netdev_turbotap *tt,
                            const struct turbotap_io *io)

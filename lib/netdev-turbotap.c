@@ -4,8 +4,9 @@
  */
 
 /* The netdev classes "turbotap", "turbotap-nonpmd" and "turbotap-internal":
- * configuration and lifecycle.  Only the files netdev-turbotap* know Open vSwitch; the device,
- * the link and the ways to move frames are in turbotap-*. */
+ * configuration and lifecycle.  Only the files netdev-turbotap* know Open
+ * vSwitch; the device, the link and the ways to move frames are in
+ * turbotap-*. */
 
 #include <config.h>
 
@@ -149,9 +150,9 @@ begin_problem(const struct netdev_turbotap *tt, struct ds *problem)
                   tt_name(tt));
 }
 
-/* Parses 'name', one of those in 'value' of options:io for 'tt', and stores the
- * class in '*classp'.  Returns 0 or a positive errno value, and then appends to
- * 'problem' what is wrong. */
+/* Parses 'name', one of those in 'value' of options:io for 'tt', and stores
+ * the class in '*classp'.  Returns 0 or a positive errno value, and then
+ * appends to 'problem' what is wrong. */
 static int
 parse_io_class(const struct netdev_turbotap *tt, const char *value,
                const char *name, const struct turbotap_io_class **classp,

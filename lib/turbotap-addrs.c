@@ -27,6 +27,7 @@
 #include <sys/socket.h>
 
 #include "turbotap-nl.h"
+#include "turbotap-util.h"
 
 struct turbotap_addrs {
     char name[IFNAMSIZ];        /* The link's. */
@@ -148,7 +149,7 @@ turbotap_addrs_save(const char *name, struct turbotap_addrs **addrsp)
     if (error) {
         return error;
     }
-    addrs = calloc(1, sizeof *addrs);
+    addrs = turbotap_zalloc(sizeof *addrs);
     if (addrs) {
         snprintf(addrs->name, sizeof addrs->name, "%s", name);
         error = read_all(sock, addrs);

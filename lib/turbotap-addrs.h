@@ -18,14 +18,15 @@
 struct turbotap_addrs;
 
 /* Reads what the link 'name' in this thread's network namespace has, and
- * stores it in '*addrsp', to be freed with turbotap_addrs_free().  Returns 0 or
- * a positive errno value, and then '*addrsp' is NULL: ENODEV if there is no
+ * stores it in '*addrsp', to be freed with turbotap_addrs_free().  Returns 0
+ * or a positive errno value, and then '*addrsp' is NULL: ENODEV if there is no
  * such link. */
 int turbotap_addrs_save(const char *name, struct turbotap_addrs **addrsp);
 
 /* Gives 'addrs' to the link that now has their link's name.  Does nothing if
- * that is the same one.  Returns 0 or a positive errno value, that of the first
- * failure if it could do a part of it only: ENODEV if there is no such link. */
+ * that is the same one.  Returns 0 or a positive errno value, that of the
+ * first failure if it could do a part of it only: ENODEV if there is no such
+ * link.  To be called once. */
 int turbotap_addrs_restore(struct turbotap_addrs *addrs);
 
 /* Null is allowed. */

@@ -158,6 +158,8 @@ void
 turbotap_io_format(const struct turbotap_io *io,
                    char name[TURBOTAP_IO_NAME_LEN])
 {
+    bool same = io->rx == io->tx;
+
     snprintf(name, TURBOTAP_IO_NAME_LEN, "%s%s%s", io->rx->name,
-             io->rx == io->tx ? "" : ",", io->rx == io->tx ? "" : io->tx->name);
+             same ? "" : ",", same ? "" : io->tx->name);
 }

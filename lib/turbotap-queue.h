@@ -246,8 +246,9 @@ void turbotap_io_choose(int fd, struct turbotap_io *io, char *reason,
 /* Room for the names of two classes, with the terminating null. */
 #define TURBOTAP_IO_NAME_LEN 32
 
-/* Writes into 'name' what 'io' is, as in 'options:io' and 'status:io': the name
- * of a class, or of two, to receive and to send, with a comma in between. */
+/* Writes into 'name' what 'io' is, as in 'options:io' and 'status:io': the
+ * name of a class, or of two, to receive and to send, with a comma in
+ * between. */
 void turbotap_io_format(const struct turbotap_io *io,
                         char name[TURBOTAP_IO_NAME_LEN]);
 
