@@ -22,6 +22,14 @@ ADDRESSES = {"a": "198.18.0.1", "b": "198.18.0.2"}
 DEVICES = {"a": "pa", "b": "pb"}
 
 
+# For ovs-vsctl, when it adds or deletes many ports.
+MANY_TIMEOUT = "--timeout=300"
+
+
+def is_turbotap(kind):
+    return kind in ("turbotap", "turbotap-internal")
+
+
 class Peer:
     """A switch.  'label' is what it is called in the output; 'reason' says
     why it is not available, None if it is; 'failures' is for the caller to
@@ -86,7 +94,7 @@ class Peer:
 
     def _configure_host(self, host):
         ns, device = self.namespaces[host], DEVICES[host]
-        if not self.tso and self._kind_at(device) != "turbotap":
+        if not self.tso and not is_turbotap(self._kind_at(device)):
             # A switch in user space gets each frame as it is, in one piece:
             # checksums and segmentation are the host's work.  (A tap's are so
             # already, and a turbotap port's are as it says.)
@@ -176,10 +184,11 @@ class Switch(Peer):
     """ovs-vswitchd with two ports of 'kind', one of tap, system, afxdp,
     turbotap, of 'io' if it is the latter, with 'queues' each; with 'tso', the
     hosts leave checksums and the segmentation of TCP to the switch; with
-    'kind_of_a', the port to host a is of that kind."""
+    'kind_of_a', the port to host a is of that kind, turbotap-internal, too: as
+    the host's own port with other_config:turbotap-internal."""
 
     # Kinds that a PMD thread polls; the others are the main thread's.
-    PMD_KINDS = ("afxdp", "turbotap", "dpdk")
+    PMD_KINDS = ("afxdp", "turbotap", "turbotap-internal", "dpdk")
 
     def __init__(self, tree, workdir, kind, io=None, queues=1, tso=False,
                  kind_of_a=None):
@@ -213,7 +222,7 @@ class Switch(Peer):
                           1 << cpu for cpu in pmd_cpus(self.queues)))
         # What polls the ports gets a CPU for itself: the PMD thread by the
         # mask, the main thread by not being let go elsewhere.
-        ovs.start_switch(HOST_CPU if pmd else SWITCH_CPU)
+        self.vswitchd = ovs.start_switch(HOST_CPU if pmd else SWITCH_CPU)
         ovs.vsctl("add-br", "br0", "--", "set", "bridge", "br0",
                   "datapath_type=netdev", "fail_mode=secure")
         for host in "a", "b":
@@ -225,7 +234,9 @@ class Switch(Peer):
         """Sets up the database before ovs-vswitchd starts."""
         self.ovs.vsctl("--no-wait", "set", "Open_vSwitch", ".",
                        "other_config:userspace-tso-enable=%s"
-                       % str(self.tso).lower())
+                       % str(self.tso).lower(),
+                       "other_config:turbotap-internal=%s"
+                       % str(self.kind_of_a == "turbotap-internal").lower())
 
     # Ports.
 
@@ -241,13 +252,14 @@ class Switch(Peer):
             self._add_veth(name)
         if kind == "afxdp":
             options.append("options:xdp-mode=best-effort")
-        if kind == "turbotap":
+        if is_turbotap(kind):
             options.append("options:io=" + self.io)
             if not self.tso:
                 options.append("options:offload=off")
         if kind in self.PMD_KINDS:
             options.append("options:n_rxq=%d" % self.queues)
-        ovs_type = {"tap": "internal", "system": "system"}.get(kind, kind)
+        ovs_type = ("internal" if kind in ("tap", "turbotap-internal")
+                    else kind)
         return ["type=" + ovs_type] + options
 
     def _add_veth(self, name):
@@ -284,7 +296,7 @@ class Switch(Peer):
         """Raises Error if 'port', of 'kind', does not work or is not what was
         asked for."""
         error = self._column(port, "error")
-        if kind == "turbotap":
+        if is_turbotap(kind):
             # ovs-vswitchd writes the status a moment after it made the port.
             deadline = time.monotonic() + 10
             while not error and self._column(port, "status:io") != self.io:
@@ -298,23 +310,26 @@ class Switch(Peer):
 
     def set_offload(self, on):
         for host in "a", "b":
-            if self._kind_at(DEVICES[host]) == "turbotap" and not self.tso:
+            if is_turbotap(self._kind_at(DEVICES[host])) and not self.tso:
                 self.ovs.vsctl("set", "interface", DEVICES[host],
                                "options:offload=" + ("auto" if on else "off"))
 
     def add_idle_ports(self, n):
-        """Adds ports that get no traffic until there are 'n' of them."""
+        """Adds ports that get no traffic until there are 'n' of them.  Returns
+        how many seconds the switch took."""
         names = ["i%d" % i for i in range(self.idle_ports, n)]
         self.idle_ports = n
         if not names:
-            return
+            return 0
         args = []
         for name in names:
             columns = self._interface(name)
             port = self._port_name(name)
             args += ["--", "add-port", "br0", port, "--", "set", "interface",
                      port] + columns
-        self.ovs.vsctl(*args[1:])
+        start = time.monotonic()
+        self.ovs.vsctl(MANY_TIMEOUT, *args[1:])
+        elapsed = time.monotonic() - start
         self._check_port(self._port_name(names[-1]), self.kind)
         errors = self.ovs.vsctl("--bare", "--columns=error", "find",
                                 "interface", "error!=[]").strip()
@@ -323,6 +338,31 @@ class Switch(Peer):
         machine.run(["ip", "-batch", "-"], ns=self.namespaces["switch"],
                     text="".join("link set %s up\n" % name
                                  for name in names))
+        return elapsed
+
+    def delete_idle_ports(self):
+        """Deletes the ports that add_idle_ports() added, of a kind whose
+        devices go along.  Returns how many seconds the switch took."""
+        args = []
+        for i in range(self.idle_ports):
+            args += ["--", "del-port", "br0", "i%d" % i]
+        self.idle_ports = 0
+        start = time.monotonic()
+        self.ovs.vsctl(MANY_TIMEOUT, *args[1:])
+        return time.monotonic() - start
+
+    def memory(self):
+        """Returns the memory of ovs-vswitchd that is resident, the kernel's
+        that cannot be reclaimed, both in kB, and the number of descriptors of
+        ovs-vswitchd."""
+        proc = "/proc/%d/" % self.vswitchd.popen.pid
+        found = []
+        for path, key in ((proc + "status", "VmRSS"),
+                          ("/proc/meminfo", "SUnreclaim")):
+            with open(path) as f:
+                found.append(int(re.search(r"^%s:\s*(\d+)" % key, f.read(),
+                                           re.MULTILINE).group(1)))
+        return found + [len(os.listdir(proc + "fd"))]
 
     # Counters.
 

@@ -52,7 +52,7 @@ class Results:
         labels = []
         for name, by_peer in self.runs.items():
             if not name.startswith(("queues, ", "TSO, ", "offload, ",
-                                    "OVN, ")):
+                                    "LOCAL, ", "OVN, ", "many, ")):
                 labels += [peer for peer in by_peer if peer not in labels]
         return labels
 
@@ -259,6 +259,36 @@ def ovn_table(results):
                                      if kind != "turbotap"], lines)
 
 
+def local_table(results):
+    """Returns the table of the host's own port, "" if there is none."""
+    names = [name for name in results.runs if name.startswith("LOCAL, ")]
+    peers = list(results.runs[names[0]]) if names else []
+    return _markdown(
+        ["Gb/s"] + ["internal ports" if peer == "tap" else peer
+                    for peer in peers],
+        [[name.partition(", ")[2]]
+         + [_number(value and value / 1e9)
+            for value in (results.median(name, peer) for peer in peers)]
+         for name in names])
+
+
+def many_table(results):
+    """Returns the table of what many ports cost, "" if there is none."""
+    names = [name for name in results.runs if name.startswith("many, ")]
+    peers = list(results.runs[names[0]]) if names else []
+    return _markdown(
+        [""] + peers,
+        [["%s ports, %s" % (name.partition(", ")[2], text)]
+         + [_number(results.median(name, peer, key)) for peer in peers]
+         for name in names
+         for text, key in (("added at once, s", "value"),
+                           ("deleted at once, s", "delete"),
+                           ("resident memory of each, kB", "memory"),
+                           ("the kernel's, which are up, of each, kB",
+                            "kernel"),
+                           ("descriptors of each", "fds"))])
+
+
 def spreads_table(results):
     lines = []
     for name, by_peer in results.runs.items():
@@ -323,6 +353,12 @@ def text(results):
     if ovn:
         parts.append("## Two chassis of OVN, a Geneve tunnel between them\n\n"
                      + ovn)
+    local = local_table(results)
+    if local:
+        parts.append("## The host's own port\n\n" + local)
+    many = many_table(results)
+    if many:
+        parts.append("## Many ports\n\n" + many)
     for label in results.peers():
         if label.startswith("turbotap"):
             parts.append("## %s against the others\n\n"

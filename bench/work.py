@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import time
 
 import machine
 from machine import Error, HOST_CPU
@@ -276,6 +277,21 @@ def forward_alone(tools, peer, seconds, default):
     'default'."""
     with by_default(peer, default):
         return forward(tools, peer, seconds, flows=1000, burst=1)
+
+
+def many_ports(peer, n):
+    """Adds 'n' ports to 'peer' at once, brings them up and deletes them.
+    'value' is how many seconds it takes to add them, 'delete' to delete them,
+    'memory', 'kernel' and 'fds' are what each takes, in kB and pieces."""
+    before = peer.memory()
+    value = peer.add_idle_ports(n)
+    # The kernel frees what it does not need any more some time later, and the
+    # switch hears of links that came up.
+    time.sleep(1)
+    after = peer.memory()
+    each = [(a - b) / n for a, b in zip(after, before)]
+    return {"value": value, "delete": peer.delete_idle_ports(),
+            "memory": each[0], "kernel": each[1], "fds": each[2]}
 
 
 def latency(peer, seconds, rate=1000, over_tcp=False, default=True):
