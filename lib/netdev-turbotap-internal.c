@@ -21,7 +21,7 @@
 
 VLOG_DEFINE_THIS_MODULE(netdev_turbotap_internal);
 
-static atomic_bool enabled = ATOMIC_VAR_INIT(false);
+static atomic_bool enabled;     /* Initially false. */
 
 /* Of devices that are about to be replaced: 'struct turbotap_addrs', by the
  * name of the netdev.  The main thread's. */

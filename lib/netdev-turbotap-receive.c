@@ -30,6 +30,7 @@
 
 COVERAGE_DEFINE(turbotap_rx_batch);
 COVERAGE_DEFINE(turbotap_rx_malformed);
+COVERAGE_DEFINE(turbotap_rx_trim);
 
 struct netdev_rxq_turbotap {
     struct netdev_rxq up;
@@ -181,6 +182,7 @@ note_empty(struct netdev_turbotap_rxq *rxq)
     if (rxq->n_empty == NETDEV_TURBOTAP_IDLE_POLLS) {
         rxq->empty_since = now;
     } else if (now - rxq->empty_since >= NETDEV_TURBOTAP_IDLE_MS) {
+        COVERAGE_INC(turbotap_rx_trim);
         turbotap_queue_trim(rxq->queue);
         rxq->busy = false;
     }

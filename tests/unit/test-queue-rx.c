@@ -11,6 +11,7 @@
 
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Receiving. */
@@ -400,9 +401,9 @@ test_trim(void **state)
         }
     }
 
-    /* Locked memory, too. */
+    /* Locked memory, too.  (AddressSanitizer's mlock() does nothing.) */
     for (unsigned int i = 0; i < 4; i++) {
-        assert_int_equal(mlock(f->data[i], f->buf_size), 0);
+        assert_int_equal(syscall(SYS_mlock, f->data[i], f->buf_size), 0);
     }
     assert_true(count_resident(f) >= n);
     turbotap_queue_trim(f->rx);
