@@ -11,14 +11,13 @@
 #include "turbotap-addrs.h"
 
 #include <errno.h>
-#include <linux/if.h>
 #include <linux/if_addr.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <netlink/cache.h>
 #include <netlink/netlink.h>
 #include <netlink/object.h>
 #include <netlink/route/addr.h>
-#include <netlink/route/link.h>
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
 #include <stdbool.h>
@@ -26,6 +25,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "turbotap-link.h"
 #include "turbotap-nl.h"
 #include "turbotap-util.h"
 
@@ -39,35 +39,24 @@ struct turbotap_addrs {
     struct nl_cache *routes;
 };
 
-/* Returns true if 'addr' of the host is to be taken along. */
+/* Returns true if 'object' is an address of the link 'ifindex' that is to be
+ * taken along. */
 static bool
-addr_counts(struct rtnl_addr *addr)
+addr_counts(struct nl_object *object, int ifindex)
 {
-    return (rtnl_addr_get_family(addr) == AF_INET
-            || rtnl_addr_get_scope(addr) != RT_SCOPE_LINK);
+    struct rtnl_addr *addr = (struct rtnl_addr *) object;
+
+    return (rtnl_addr_get_ifindex(addr) == ifindex
+            && (rtnl_addr_get_family(addr) == AF_INET
+                || rtnl_addr_get_scope(addr) != RT_SCOPE_LINK));
 }
 
-/* Removes from the cache 'addrs' what is not of the link 'ifindex'. */
-static void
-trim_addrs(struct nl_cache *addrs, int ifindex)
-{
-    struct nl_object *object, *next;
-
-    for (object = nl_cache_get_first(addrs); object; object = next) {
-        struct rtnl_addr *addr = (struct rtnl_addr *) object;
-
-        next = nl_cache_get_next(object);
-        if (rtnl_addr_get_ifindex(addr) != ifindex || !addr_counts(addr)) {
-            nl_cache_remove(object);
-        }
-    }
-}
-
-/* Returns true if 'route' of the host, through the link 'ifindex' alone, is to
- * be taken along. */
+/* Returns true if 'object' is a route through the link 'ifindex' alone that is
+ * to be taken along. */
 static bool
-route_counts(struct rtnl_route *route, int ifindex)
+route_counts(struct nl_object *object, int ifindex)
 {
+    struct rtnl_route *route = (struct rtnl_route *) object;
     int family = rtnl_route_get_family(route);
     int protocol = rtnl_route_get_protocol(route);
 
@@ -80,59 +69,60 @@ route_counts(struct rtnl_route *route, int ifindex)
             && !(rtnl_route_get_flags(route) & RTM_F_CLONED));
 }
 
-/* Removes from the cache 'routes' what is not through the link 'ifindex'. */
+/* Removes from 'cache' what does not count for the link 'ifindex'. */
 static void
-trim_routes(struct nl_cache *routes, int ifindex)
+trim_cache(struct nl_cache *cache, int ifindex,
+           bool (*counts)(struct nl_object *, int ifindex))
 {
     struct nl_object *object, *next;
 
-    for (object = nl_cache_get_first(routes); object; object = next) {
+    for (object = nl_cache_get_first(cache); object; object = next) {
         next = nl_cache_get_next(object);
-        if (!route_counts((struct rtnl_route *) object, ifindex)) {
+        if (!counts(object, ifindex)) {
             nl_cache_remove(object);
         }
     }
 }
 
-/* Reads the link called 'addrs->name'.  Stores its index in '*ifindexp' and
- * its flags in '*flags'.  Returns 0 or a positive errno value. */
-static int
-read_link(struct nl_sock *sock, const struct turbotap_addrs *addrs,
-          int *ifindexp, unsigned int *flags)
-{
-    struct rtnl_link *link;
-    int error;
-
-    error = turbotap_nl_errno(rtnl_link_get_kernel(sock, 0, addrs->name,
-                                                   &link));
-    if (!error) {
-        *ifindexp = rtnl_link_get_ifindex(link);
-        *flags = rtnl_link_get_flags(link);
-        rtnl_link_put(link);
-    }
-    return error;
-}
-
-/* Reads all that 'addrs', which knows its link's name, is to have.  Returns 0
+/* Reads the addresses and routes of 'addrs', which knows its link.  Returns 0
  * or a positive errno value. */
 static int
-read_all(struct nl_sock *sock, struct turbotap_addrs *addrs)
+read_addrs(struct turbotap_addrs *addrs)
 {
-    unsigned int flags;
+    struct nl_sock *sock;
     int error;
 
-    error = read_link(sock, addrs, &addrs->ifindex, &flags);
-    if (!error) {
-        addrs->up = flags & IFF_UP;
-        error = turbotap_nl_errno(rtnl_addr_alloc_cache(sock, &addrs->addrs));
+    error = turbotap_nl_open(&sock);
+    if (error) {
+        return error;
     }
+    error = turbotap_nl_errno(rtnl_addr_alloc_cache(sock, &addrs->addrs));
     if (!error) {
-        trim_addrs(addrs->addrs, addrs->ifindex);
+        trim_cache(addrs->addrs, addrs->ifindex, addr_counts);
         error = turbotap_nl_errno(rtnl_route_alloc_cache(sock, AF_UNSPEC, 0,
                                                          &addrs->routes));
     }
     if (!error) {
-        trim_routes(addrs->routes, addrs->ifindex);
+        trim_cache(addrs->routes, addrs->ifindex, route_counts);
+    }
+    nl_socket_free(sock);
+    return error;
+}
+
+/* Reads the link 'name' in this thread's network namespace into '*info' and
+ * stores the handle for it, to be closed by the caller, in '*linkp'.  Returns
+ * 0 or a positive errno value. */
+static int
+read_link(const char *name, struct turbotap_link **linkp,
+          struct turbotap_link_info *info)
+{
+    int error = turbotap_link_open(linkp);
+
+    if (!error) {
+        error = turbotap_link_lookup(*linkp, TURBOTAP_NSID_SELF, name, info);
+        if (error) {
+            turbotap_link_close(*linkp);
+        }
     }
     return error;
 }
@@ -140,24 +130,26 @@ read_all(struct nl_sock *sock, struct turbotap_addrs *addrs)
 int
 turbotap_addrs_save(const char *name, struct turbotap_addrs **addrsp)
 {
+    struct turbotap_link_info info;
     struct turbotap_addrs *addrs;
-    struct nl_sock *sock;
+    struct turbotap_link *link;
     int error;
 
     *addrsp = NULL;
-    error = turbotap_nl_open(&sock);
+    error = read_link(name, &link, &info);
     if (error) {
         return error;
     }
-    addrs = turbotap_zalloc(sizeof *addrs);
-    if (addrs) {
-        snprintf(addrs->name, sizeof addrs->name, "%s", name);
-        error = read_all(sock, addrs);
-    } else {
-        error = ENOMEM;
-    }
-    nl_socket_free(sock);
+    turbotap_link_close(link);
 
+    addrs = turbotap_zalloc(sizeof *addrs);
+    if (!addrs) {
+        return ENOMEM;
+    }
+    snprintf(addrs->name, sizeof addrs->name, "%s", name);
+    addrs->ifindex = info.ifindex;
+    addrs->up = info.flags & IFF_UP;
+    error = read_addrs(addrs);
     if (error) {
         turbotap_addrs_free(addrs);
     } else {
@@ -174,24 +166,6 @@ turbotap_addrs_free(struct turbotap_addrs *addrs)
         nl_cache_free(addrs->routes);
         free(addrs);
     }
-}
-
-/* Brings the link 'ifindex' up.  Returns 0 or a positive errno value. */
-static int
-bring_up(struct nl_sock *sock, int ifindex)
-{
-    struct rtnl_link *link = rtnl_link_alloc();
-    struct rtnl_link *change = rtnl_link_alloc();
-    int error = ENOMEM;
-
-    if (link && change) {
-        rtnl_link_set_ifindex(link, ifindex);
-        rtnl_link_set_flags(change, IFF_UP);
-        error = turbotap_nl_errno(rtnl_link_change(sock, link, change, 0));
-    }
-    rtnl_link_put(link);
-    rtnl_link_put(change);
-    return error;
 }
 
 /* Gives 'addr' to the link 'ifindex'.  Returns 0 or a positive errno value. */
@@ -248,26 +222,18 @@ add_routes(struct nl_sock *sock, struct turbotap_addrs *addrs, int ifindex)
     return error;
 }
 
-int
-turbotap_addrs_restore(struct turbotap_addrs *addrs)
+/* Gives what 'addrs' has, but for the state, to the link 'ifindex'.  Returns 0
+ * or a positive errno value, that of the first failure. */
+static int
+add_all(struct turbotap_addrs *addrs, int ifindex)
 {
     struct nl_object *object;
     struct nl_sock *sock;
-    unsigned int flags;
-    int ifindex;
     int error;
 
     error = turbotap_nl_open(&sock);
     if (error) {
         return error;
-    }
-    error = read_link(sock, addrs, &ifindex, &flags);
-    if (error || ifindex == addrs->ifindex) {
-        goto out;
-    }
-
-    if (addrs->up) {
-        error = bring_up(sock, ifindex);
     }
     for (object = nl_cache_get_first(addrs->addrs); object;
          object = nl_cache_get_next(object)) {
@@ -280,8 +246,30 @@ turbotap_addrs_restore(struct turbotap_addrs *addrs)
 
         error = error ? error : retval;
     }
-
-out:
     nl_socket_free(sock);
+    return error;
+}
+
+int
+turbotap_addrs_restore(struct turbotap_addrs *addrs)
+{
+    struct turbotap_link_info info;
+    struct turbotap_link *link;
+    int error;
+
+    error = read_link(addrs->name, &link, &info);
+    if (error) {
+        return error;
+    }
+    if (info.ifindex != addrs->ifindex) {
+        int retval;
+
+        if (addrs->up) {
+            error = turbotap_link_set_flags(link, info.ifindex, 0, IFF_UP);
+        }
+        retval = add_all(addrs, info.ifindex);
+        error = error ? error : retval;
+    }
+    turbotap_link_close(link);
     return error;
 }
