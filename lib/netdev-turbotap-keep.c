@@ -80,6 +80,7 @@ connect_keeper(bool start)
     OVS_REQUIRES(keeper_mutex)
 {
     char *path, *program;
+    bool none;
     int error;
 
     if (keeper || time_msec() < retry_at) {
@@ -88,19 +89,19 @@ connect_keeper(bool start)
     path = xasprintf("%s/turbotap-keeper.sock", ovs_rundir());
     program = start ? find_program() : NULL;
     error = turbotap_keeper_connect(path, program, &keeper);
-    if (error != ENOENT || start) {
-        if (error) {
-            VLOG_WARN_RL(&rl, "%s: could not start %s (%s): turbotap ports "
-                         "whose device is in another network namespace will "
-                         "not survive a restart of the switch", path,
-                         program ? program : PROGRAM,
-                         ovs_strerror(error));
-            renew = true;
-        }
-        retry_at = time_msec() + RETRY_MS;
+    none = error == ENOENT && !start;
+    if (error && !none) {
+        VLOG_WARN_RL(&rl, "%s: could not start %s (%s): turbotap ports whose "
+                     "device is in another network namespace will not survive "
+                     "a restart of the switch", path,
+                     program ? program : PROGRAM, ovs_strerror(error));
+        renew = true;
     }
     free(program);
     free(path);
+    if (!none) {
+        retry_at = time_msec() + RETRY_MS;
+    }
     return keeper;
 }
 
