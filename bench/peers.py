@@ -340,6 +340,14 @@ class Switch(Peer):
                                  for name in names))
         return elapsed
 
+    def wait_for_idle_ports(self):
+        """Waits until the switch knows that the ports of add_idle_ports() are
+        up."""
+        ovn.wait_until(lambda: not re.search(
+            r"^i\d+$", self.ovs.vsctl("--bare", "--columns=name", "find",
+                                      "interface", "link_state=down"),
+            re.MULTILINE), "all idle ports are up")
+
     def delete_idle_ports(self):
         """Deletes the ports that add_idle_ports() added, of a kind whose
         devices go along.  Returns how many seconds the switch took."""

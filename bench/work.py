@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import re
-import time
 
 import machine
 from machine import Error, HOST_CPU
@@ -285,9 +284,7 @@ def many_ports(peer, n):
     'memory', 'kernel' and 'fds' are what each takes, in kB and pieces."""
     before = peer.memory()
     value = peer.add_idle_ports(n)
-    # The kernel frees what it does not need any more some time later, and the
-    # switch hears of links that came up.
-    time.sleep(1)
+    peer.wait_for_idle_ports()
     after = peer.memory()
     each = [(a - b) / n for a, b in zip(after, before)]
     return {"value": value, "delete": peer.delete_idle_ports(),
