@@ -117,8 +117,8 @@ netdev_turbotap_set_policing(struct netdev *netdev, unsigned int kbits_rate,
 
 /* Returns true if the device of 'tt' came without QoS, and has got none from
  * us since: it had the qdisc that all turbotap devices have, or get before
- * they are up.  netdev-linux takes that for somebody
- * else's, and would remove it. */
+ * they are up.  netdev-linux takes that for somebody else's, and would remove
+ * it. */
 static bool
 is_without_qos(struct netdev_turbotap *tt)
 {

@@ -107,8 +107,8 @@ struct netdev_turbotap {
     bool gone;                  /* No device yet, or deleted from outside. */
     bool ending;                /* About to go along with its namespace. */
     long long int remake_at;    /* When to try to make it again, in ms. */
-    bool unpoliced;             /* It is known to have no policing of ours, */
-    bool without_qos;           /* and no QoS. */
+    bool unpoliced;             /* It is known to have no policing of ours. */
+    bool without_qos;           /* It came without QoS, and has got none. */
 
     /* The link, as last heard of. */
     struct ovs_list list_node;          /* In 'all_turbotaps'. */

@@ -4,15 +4,13 @@
  */
 
 /* What all I/O classes have in common: the counters, and the memory that a
- * device has been deleted.  Must not know how any of
- * them moves a frame. */
+ * device has been deleted.  Must not know how any of them moves a frame. */
 
 #include <config.h>
 
 #include "turbotap-queue.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
