@@ -10,6 +10,7 @@ TESTSUITE_AT += \
 	tests/turbotap.at \
 	tests/turbotap-port.at \
 	tests/turbotap-queue.at \
+	tests/turbotap-many.at \
 	tests/turbotap-link.at \
 	tests/turbotap-netns.at \
 	tests/turbotap-device.at \
