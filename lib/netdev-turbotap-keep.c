@@ -46,6 +46,10 @@ BUILD_ASSERT_DECL(sizeof(struct kept) <= TURBOTAP_KEEPER_DATA_LEN);
 static struct ovs_mutex keeper_mutex = OVS_MUTEX_INITIALIZER;
 static struct turbotap_keeper *keeper OVS_GUARDED_BY(keeper_mutex);
 
+/* The netdevs of which 'keeper' holds the device.  Nobody else tells it what to
+ * hold, so it need not be asked about each new netdev. */
+static struct sset held OVS_GUARDED_BY(keeper_mutex) = SSET_INITIALIZER(&held);
+
 /* When to look for another keeper, in ms. */
 static long long int retry_at OVS_GUARDED_BY(keeper_mutex);
 
@@ -72,6 +76,36 @@ find_program(void)
         free(program);
     }
     return xstrdup(PROGRAM);
+}
+
+/* Takes note that the keeper answered a request with 'error', and returns it.
+ * One that does not answer is not asked again. */
+static int
+check_answer(int error)
+    OVS_REQUIRES(keeper_mutex)
+{
+    if (error == EPIPE || error == ETIMEDOUT || error == EPROTO) {
+        VLOG_WARN_RL(&rl, "lost %s (%s)", PROGRAM, ovs_strerror(error));
+        turbotap_keeper_close(keeper);
+        keeper = NULL;
+        sset_clear(&held);
+        retry_at = time_msec();
+        renew = true;
+    }
+    return error;
+}
+
+/* Asks the keeper, a new one, what it holds. */
+static void
+list_held(void)
+    OVS_REQUIRES(keeper_mutex)
+{
+    char name[TURBOTAP_KEEPER_KEY_LEN];
+
+    for (unsigned int i = 0;
+         !check_answer(turbotap_keeper_list(keeper, i, name)); i++) {
+        sset_add(&held, name);
+    }
 }
 
 /* Returns true if there is a keeper.  If 'start', starts one if need be. */
@@ -102,23 +136,10 @@ connect_keeper(bool start)
     if (!none) {
         retry_at = time_msec() + RETRY_MS;
     }
-    return keeper;
-}
-
-/* Takes note that the keeper answered a request with 'error', and returns it.
- * One that does not answer is not asked again. */
-static int
-check_answer(int error)
-    OVS_REQUIRES(keeper_mutex)
-{
-    if (error == EPIPE || error == ETIMEDOUT || error == EPROTO) {
-        VLOG_WARN_RL(&rl, "lost %s (%s)", PROGRAM, ovs_strerror(error));
-        turbotap_keeper_close(keeper);
-        keeper = NULL;
-        retry_at = time_msec();
-        renew = true;
+    if (keeper) {
+        list_held();
     }
-    return error;
+    return keeper;
 }
 
 /* Has the keeper hold what 'tt' has of its device. */
@@ -142,6 +163,11 @@ netdev_turbotap_keep(const struct netdev_turbotap *tt)
         error = check_answer(turbotap_keeper_put(keeper, tt_name(tt), &data,
                                                  fds, n));
         if (keeper) {
+            if (!error) {
+                sset_add(&held, tt_name(tt));
+            } else {
+                sset_find_and_delete(&held, tt_name(tt));
+            }
             if (error && error != EBADFD) {
                 VLOG_WARN("%s: could not have %s hold the device (%s)",
                           tt_name(tt), PROGRAM, ovs_strerror(error));
@@ -170,7 +196,8 @@ get_kept(const char *name, bool vnet_hdr, struct turbotap_dev **devp,
     int error = ENOENT;
 
     /* The second one if the first one has ended. */
-    for (int i = 0; i < 2 && connect_keeper(false); i++) {
+    for (int i = 0; i < 2 && connect_keeper(false)
+                    && sset_contains(&held, name); i++) {
         error = check_answer(turbotap_keeper_get(keeper, name, &data, fds,
                                                  &n));
         if (keeper) {
@@ -211,7 +238,7 @@ void
 netdev_turbotap_forget(const char *name)
 {
     ovs_mutex_lock(&keeper_mutex);
-    if (keeper) {
+    if (keeper && sset_find_and_delete(&held, name)) {
         check_answer(turbotap_keeper_remove(keeper, name));
     }
     ovs_mutex_unlock(&keeper_mutex);
@@ -221,12 +248,11 @@ netdev_turbotap_forget(const char *name)
 void
 netdev_turbotap_list_kept(struct sset *names)
 {
-    char name[TURBOTAP_KEEPER_KEY_LEN];
+    const char *name;
 
     ovs_mutex_lock(&keeper_mutex);
     if (connect_keeper(false)) {
-        for (unsigned int i = 0;
-             !check_answer(turbotap_keeper_list(keeper, i, name)); i++) {
+        SSET_FOR_EACH (name, &held) {
             sset_add(names, name);
         }
     }
