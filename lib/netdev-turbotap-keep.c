@@ -46,8 +46,8 @@ BUILD_ASSERT_DECL(sizeof(struct kept) <= TURBOTAP_KEEPER_DATA_LEN);
 static struct ovs_mutex keeper_mutex = OVS_MUTEX_INITIALIZER;
 static struct turbotap_keeper *keeper OVS_GUARDED_BY(keeper_mutex);
 
-/* The netdevs of which 'keeper' holds the device.  Nobody else tells it what to
- * hold, so it need not be asked about each new netdev. */
+/* The netdevs of which 'keeper' holds the device.  Nobody else tells it what
+ * to hold, so it need not be asked about each new netdev. */
 static struct sset held OVS_GUARDED_BY(keeper_mutex) = SSET_INITIALIZER(&held);
 
 /* When to look for another keeper, in ms. */
