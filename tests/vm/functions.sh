@@ -38,9 +38,9 @@ apt() {
         -o APT::Sandbox::User=root "${@:2}"
 }
 
-# The version of package $1 that apt would install.
+# The version of package $1 that apt would install, nothing if there is none.
 candidate() {
-    apt cache policy "$1" | sed -n 's/^  Candidate: //p'
+    apt cache policy "$1" | sed -n '/(none)/!s/^  Candidate: //p'
 }
 
 # Unpacks packages $2... below folder $1, through a cache of downloads.
