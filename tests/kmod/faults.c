@@ -5,7 +5,7 @@
  *
  * Copyright (c) 2026 The turbotap authors.
  */
-#include "test.h"
+#include "ring.h"
 
 #define LEN 64
 #define FAILSLAB "/sys/kernel/debug/failslab/"
@@ -13,6 +13,7 @@
 static const char name[] = "fault0";
 static int queue, sock, host, control, fail_nth;
 static uint8_t buffer[2048];
+static struct turbotap_rx_ring ring_request;
 
 /* Has the 'n'th allocation from now on fail; 0 ends that.  Returns what was
  * left of the count before. */
@@ -36,6 +37,35 @@ make_socket(void)
     long fd = ioctl(control, TURBOTAP_SOCKET, &request);
 
     return fd;
+}
+
+/* Returns the socket, whose ring is gone when that is closed. */
+static long
+make_ring(void)
+{
+    int fd = make_socket();
+
+    if (fd >= 0 && ioctl(fd, TURBOTAP_RX_RING, &ring_request)) {
+        int error = errno;
+
+        close(fd);
+        errno = error;
+        return -1;
+    }
+    return fd;
+}
+
+static long
+send_vector(void)
+{
+    struct turbotap_frame frames[2] = {
+        { (uintptr_t) buffer, LEN, 0 }, { (uintptr_t) buffer, 2000, 0 },
+    };
+    struct turbotap_send request = { (uintptr_t) frames, 2, 0 };
+
+    must(ioctl(sock, TURBOTAP_SEND, &request));
+    errno = -(frames[0].error ?: frames[1].error);
+    return errno ? -1 : 0;
 }
 
 static long
@@ -104,6 +134,8 @@ test_call(const char *what, long (*call)(void), bool fallible)
 int
 main(void)
 {
+    struct ring ring;
+
     if (access(FAILSLAB, F_OK)) {
         printf("1..0 # SKIP this kernel has no fault injection\n");
         return 0;
@@ -121,6 +153,10 @@ main(void)
     make_frame(buffer, sizeof buffer, 0);
 
     test_call("TURBOTAP_SOCKET", make_socket, true);
+    ring_area(&ring, 64, 16, &ring_request);
+    memset(ring.area, 0, ring.size);
+    test_call("TURBOTAP_RX_RING", make_ring, true);
+    test_call("TURBOTAP_SEND", send_vector, true);
     test_call("send()", send_frame, true);
     test_call("send() of a large frame", send_large, true);
     host_sends(host, LEN, 0, 10);

@@ -9,10 +9,9 @@
  *
  * Copyright (c) 2026 The turbotap authors.
  */
-#include "test.h"
+#include "ring.h"
 #include <stdatomic.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <linux/filter.h>
 #include <linux/kcov.h>
@@ -24,12 +23,17 @@
 #define KCOV "/sys/kernel/debug/kcov"
 #define KCOV_SIZE 4096          /* Words of a thread's trace. */
 #define N_PLACES 4096           /* More than the module has, by far. */
+#define N_RINGS 4               /* Areas for receive rings. */
 
 static atomic_bool stop;
 static atomic_ulong calls, successes, injected;
 static _Atomic int fds[N_FDS];  /* -1 where none is open. */
 static uint8_t *arena;
 static bool can_fail;
+
+/* All threads use these at once, and more than one socket may have the same. */
+static struct ring rings[N_RINGS];
+static struct turbotap_rx_ring ring_requests[N_RINGS];
 
 /* Where in the module a call has been: a hash table of addresses. */
 static _Atomic uint64_t places[N_PLACES];
@@ -220,7 +224,8 @@ static long
 call_ioctl(uint64_t *r)
 {
     static const unsigned long requests[] = {
-        TURBOTAP_SOCKET, TURBOTAP_GET_VERSION, TUNSETNOCSUM, TUNSETIFF,
+        TURBOTAP_SOCKET, TURBOTAP_GET_VERSION, TURBOTAP_SEND,
+        TURBOTAP_RX_RING, TURBOTAP_WAKEUP, TUNSETNOCSUM, TUNSETIFF,
         TUNSETPERSIST, TUNSETOWNER, TUNSETLINK, TUNSETGROUP, TUNGETFEATURES,
         TUNSETOFFLOAD, TUNSETTXFILTER, TUNGETIFF, TUNGETSNDBUF, TUNSETSNDBUF,
         TUNATTACHFILTER, TUNDETACHFILTER, TUNGETVNETHDRSZ, TUNSETVNETHDRSZ,
@@ -304,6 +309,73 @@ call_data(uint64_t *r)
     default:
         return readv(fd, &iov, 1);
     }
+}
+
+/* Makes what is in the head of 'ring' fit to what the kernel last did, so that
+ * frames flow again. */
+static void
+ring_repair(struct ring *ring)
+{
+    for (uint32_t i = 0; i < ring->entries; i++) {
+        ring->fill[i] = ring->first + i % ring->n_chunks * CHUNK;
+    }
+    ring->rings->fill.producer = ring->rings->fill.consumer + ring->entries;
+    ring->rings->rx.consumer = ring->rings->rx.producer;
+}
+
+static long
+call_ring(uint64_t *r)
+{
+    int i = draw(r) % N_RINGS;
+    struct ring *ring = &rings[i];
+    struct turbotap_rx_ring request = ring_requests[i];
+    uint32_t *words = (uint32_t *) ring->rings;
+
+    switch (draw(r) % 8) {
+    case 0:
+    case 1:
+        ring->rings->fill.consumer = 0;
+        ring->rings->rx.producer = 0;
+        ring_repair(ring);
+        if (one_in(r, 8)) {
+            ((uint32_t *) &request)[draw(r) % (sizeof request / 4)]
+                = one_in(r, 2) ? draw(r) : 1u << draw(r) % 32;
+        }
+        return ioctl(any_fd(r), TURBOTAP_RX_RING,
+                     one_in(r, 32) ? any_pointer(r) : &request);
+    case 2:
+    case 3:
+        return ioctl(any_fd(r), TURBOTAP_WAKEUP);
+    case 4:
+        /* The heads and both rings are before the first chunk. */
+        for (int n = draw(r) % 8; n >= 0; n--) {
+            words[draw(r) % (ring->first / 4)] = one_in(r, 2) ? draw(r)
+                                                 : draw(r) % 256;
+        }
+        return 0;
+    default:
+        ring_repair(ring);
+        return 0;
+    }
+}
+
+static long
+call_vector(uint64_t *r)
+{
+    struct turbotap_frame frames[40];
+    struct turbotap_send request = {
+        .frames = (uintptr_t) (one_in(r, 16) ? any_pointer(r) : frames),
+        .n = one_in(r, 16) ? draw(r) : draw(r) % ARRAY_SIZE(frames),
+        .flags = one_in(r, 32) ? draw(r) : 0,
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(frames); i++) {
+        frames[i] = (struct turbotap_frame) {
+            .addr = (uintptr_t) any_pointer(r), .len = any_length(r),
+        };
+    }
+    return ioctl(any_fd(r), TURBOTAP_SEND,
+                 one_in(r, 32) ? any_pointer(r) : &request);
 }
 
 static long
@@ -455,7 +527,7 @@ static const struct {
     { call_ioctl, 8 }, { call_queue, 3 }, { call_message, 30 },
     { call_data, 20 }, { call_option, 6 }, { call_wait, 10 },
     { call_descriptor, 8 }, { call_other, 6 }, { call_link, 4 },
-    { call_host, 8 },
+    { call_host, 8 }, { call_ring, 16 }, { call_vector, 10 },
 };
 
 static void *
@@ -467,7 +539,7 @@ worker(void *seed)
     uint64_t *trace = trace_start();
 
     while (!stop) {
-        int pick = draw(&random) % 127, i = 0;
+        int pick = draw(&random) % 153, i = 0;
         bool inject = fail_nth >= 0 && one_in(&random, 16);
         char text[8];
         long result;
@@ -526,6 +598,11 @@ main(int argc, char *argv[])
     must(mprotect(arena + ARENA, 4096, PROT_NONE));
     for (int i = 0; i < ARENA; i++) {
         arena[i] = one_in(&state, 3) ? 0 : draw(&state);
+    }
+    for (int i = 0; i < N_RINGS; i++) {
+        /* One with chunks to spare, one with too few for a large frame... */
+        ring_area(&rings[i], 64 >> i, 8 << i, &ring_requests[i]);
+        ring_requests[i].hdr_len = i;
     }
     for (int i = 0; i < N_THREADS; i++) {
         pthread_create(&threads[i], NULL, worker,

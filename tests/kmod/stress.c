@@ -7,7 +7,7 @@
  *
  * Copyright (c) 2026 The turbotap authors.
  */
-#include "test.h"
+#include "ring.h"
 #include <stdatomic.h>
 #include <sys/epoll.h>
 
@@ -26,11 +26,11 @@ static _Atomic int sockets[N_QUEUES][N_SOCKETS];
 
 enum work {
     SEND, RECEIVE, RECEIVE_BLOCKING, POLL, EPOLL, CLOSE, OPEN, ATTACH, DELETE,
-    HOST, N_WORK
+    HOST, RING, N_WORK
 };
 static const char *const work_names[N_WORK] = {
     "send", "receive", "receive, blocking", "poll", "epoll", "close", "open",
-    "attach", "delete", "host",
+    "attach", "delete", "host", "ring",
 };
 static atomic_ulong tried[N_WORK], worked[N_WORK];
 
@@ -102,6 +102,37 @@ open_host(int host)
         }
     }
     return host;
+}
+
+/* Gives 'fd' a ring, if it is a socket of a queue that has none, and takes
+ * frames out of it for a moment.  Then there is nobody to do so any more, until
+ * the socket is closed.  Returns whether there were frames. */
+static bool
+use_ring(int fd, unsigned int *random)
+{
+    struct turbotap_rx_ring request;
+    static uint8_t frame[MAX_FRAME];
+    double end = seconds() + rand_r(random) % 100 / 1000.0;
+    struct ring ring;
+    bool found = false;
+
+    ring_area(&ring, 64, 8 + rand_r(random) % 50, &request);
+    for (uint32_t i = 0; i < ring.n_chunks; i++) {
+        ring_fill(&ring, ring.first + i * CHUNK);
+    }
+    if (!ioctl(fd, TURBOTAP_RX_RING, &request)) {
+        while (seconds() < end && !stop) {
+            if (ring_take(&ring, frame, false) > 0) {
+                found = true;
+            } else if (ring_wants_wakeup(&ring)) {
+                ioctl(fd, TURBOTAP_WAKEUP);
+            }
+        }
+    } else {
+        usleep(1000);
+    }
+    munmap(ring.area, ring.size);
+    return found;
 }
 
 /* Does one piece of 'work'; returns whether it came to something. */
@@ -203,6 +234,9 @@ do_work(enum work work, unsigned int *random, struct batch *batch, int epoll,
             }
         }
         return *host >= 0;
+
+    case RING:
+        return use_ring(fd, random);
 
     case N_WORK:
         break;

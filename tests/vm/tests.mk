@@ -14,7 +14,8 @@ override CFLAGS += -std=gnu11 -Wall -Wextra -Werror -pthread
 
 programs := $(patsubst $(top)/tests/kmod/%.c,$(out)/%,\
 	      $(wildcard $(top)/tests/kmod/*.c))
-headers := $(top)/tests/kmod/test.h $(top)/kmod/uapi/linux/turbotap.h
+headers := $(wildcard $(top)/tests/kmod/*.h) \
+	   $(top)/kmod/uapi/linux/turbotap.h
 
 all: $(programs)
 
@@ -22,6 +23,6 @@ $(out)/%: $(top)/tests/kmod/%.c $(headers)
 	@mkdir -p $(out)
 	$(CC) $(CFLAGS) -I$(top)/kmod/uapi -static -o $@ $< $(LDLIBS)
 
-$(out)/uring: LDLIBS := -luring
+$(out)/uring $(out)/instructions: LDLIBS := -luring
 
 .PHONY: all

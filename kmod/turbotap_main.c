@@ -6,22 +6,20 @@
  *
  * /dev/net/turbotap takes the calls of <linux/turbotap.h>.  A turbotap socket
  * holds a reference on the tun file it was made from, which keeps everything
- * else that it uses alive; there is no global state and no lock.
+ * else that it uses alive; there is no global state, and no lock but that of a
+ * ring (turbotap_ring.c).
  *
  * Copyright (c) 2026 The turbotap authors.
  */
 #include <linux/file.h>
-#include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
-#include <linux/net.h>
 #include <linux/poll.h>
 #include <linux/security.h>
 #include <linux/uio.h>
-#include <net/sock.h>
 
-#include <linux/turbotap.h>
+#include "turbotap_sock.h"
 
 /*
  * The flags that a caller, or the socket layer for it, may pass; those outside
@@ -35,29 +33,11 @@
 				 MSG_CMSG_CLOEXEC | MSG_CMSG_COMPAT)
 #define TURBOTAP_TUN_FLAGS	(MSG_DONTWAIT | MSG_TRUNC)
 
-/**
- * struct turbotap_sock - what a turbotap socket is
- * @sk: must be first
- * @tun_file: the queue's file; the socket owns a reference
- * @tun_sock: the queue's socket inside the tun driver; lives as long as
- *	@tun_file, and is what vhost-net would use
- */
-struct turbotap_sock {
-	struct sock	sk;
-	struct file	*tun_file;
-	struct socket	*tun_sock;
-};
-
 static struct proto turbotap_proto = {
 	.name		= "TURBOTAP",
 	.owner		= THIS_MODULE,
 	.obj_size	= sizeof(struct turbotap_sock),
 };
-
-static struct turbotap_sock *turbotap_sk(const struct socket *sock)
-{
-	return container_of(sock->sk, struct turbotap_sock, sk);
-}
 
 /*
  * tun takes msg_control for a kernel structure full of pointers, since only
@@ -130,8 +110,39 @@ static int turbotap_recvmsg(struct socket *sock, struct msghdr *m, size_t len,
 static __poll_t turbotap_poll(struct file *file, struct socket *sock,
 			      struct poll_table_struct *wait)
 {
-	return vfs_poll(turbotap_sk(sock)->tun_file, wait);
+	const struct turbotap_sock *ts = turbotap_sk(sock);
+	__poll_t mask = vfs_poll(ts->tun_file, wait);
+
+	if (turbotap_ring_readable(ts))
+		mask |= EPOLLIN | EPOLLRDNORM;
+	return mask;
 }
+
+static int turbotap_sock_ioctl(struct socket *sock, unsigned int cmd,
+			       unsigned long arg)
+{
+	struct turbotap_sock *ts = turbotap_sk(sock);
+	void __user *argp = (void __user *)arg;
+
+	switch (cmd) {
+	case TURBOTAP_SEND:
+		return turbotap_send_frames(ts, argp);
+	case TURBOTAP_RX_RING:
+		return turbotap_ring_setup(ts, argp);
+	case TURBOTAP_WAKEUP:
+		return turbotap_ring_wakeup(ts);
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+#ifdef CONFIG_COMPAT
+static int turbotap_sock_compat_ioctl(struct socket *sock, unsigned int cmd,
+				      unsigned long arg)
+{
+	return turbotap_sock_ioctl(sock, cmd, (unsigned long)compat_ptr(arg));
+}
+#endif
 
 /* Refused, as it is for the tun file; without this, it would half work. */
 static ssize_t turbotap_splice_read(struct socket *sock, loff_t *ppos,
@@ -159,6 +170,7 @@ static int turbotap_release(struct socket *sock)
 		return 0;
 
 	tun_file = turbotap_sk(sock)->tun_file;
+	turbotap_ring_release(turbotap_sk(sock));
 	sock_prot_inuse_add(sock_net(sk), sk->sk_prot, -1);
 	sock_orphan(sk);
 	sock->sk = NULL;
@@ -178,7 +190,10 @@ static const struct proto_ops turbotap_ops = {
 	.accept		= sock_no_accept,
 	.getname	= sock_no_getname,
 	.poll		= turbotap_poll,
-	.ioctl		= sock_no_ioctl,
+	.ioctl		= turbotap_sock_ioctl,
+#ifdef CONFIG_COMPAT
+	.compat_ioctl	= turbotap_sock_compat_ioctl,
+#endif
 	.listen		= sock_no_listen,
 	.shutdown	= sock_no_shutdown,
 	.show_fdinfo	= turbotap_show_fdinfo,
@@ -227,6 +242,7 @@ static struct file *turbotap_sock_file(struct file *tun_file, int file_flags)
 	ts = turbotap_sk(sock);
 	ts->tun_file = tun_file;
 	ts->tun_sock = tun_sock;
+	ts->ring = NULL;
 
 #ifdef HAVE_SOCK_CUSTOM_SOCKOPT
 	/* No option would have an effect: do not let sk_setsockopt() say so. */

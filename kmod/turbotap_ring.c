@@ -1,0 +1,531 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Receiving without a call: the CPU that sends a frame to the device also puts
+ * it into memory that user space looks at.
+ *
+ * tun_net_xmit() leaves the frame in the queue's own ring of pointers, and
+ * tells the queue's socket (sk_data_ready).  That callback is replaced here by
+ * one that takes the frame out again and has tun copy it, as vhost-net does: it
+ * passes the skb, or the XDP frame, through msg_control.  So what a frame looks
+ * like, and its statistics, are tun's; this file must know nothing of it but
+ * how much room it takes.
+ *
+ * The memory is the user's, and nothing in it is trusted: each index and place
+ * is read once, and checked.
+ *
+ * Copyright (c) 2026 The turbotap authors.
+ */
+#include <linux/if_tun.h>
+#include <linux/if_vlan.h>
+#include <linux/if_xdp.h>
+#include <linux/log2.h>
+#include <linux/mm.h>
+#include <linux/ptr_ring.h>
+#include <linux/rtnetlink.h>
+#include <linux/skbuff.h>
+#include <linux/slab.h>
+#include <linux/uio.h>
+#include <linux/vmalloc.h>
+#include <net/xdp.h>
+
+#include "turbotap_sock.h"
+
+/*
+ * The most frames that one call of the callback moves: a sender does not work
+ * for the others for ever.
+ */
+#define TURBOTAP_RING_BUDGET	64
+
+/* The most pieces that a frame may be in. */
+#define TURBOTAP_RING_PIECES	64
+
+/**
+ * struct turbotap_ring - a receive ring
+ * @lock: protects all that follows but what never changes; taken with bottom
+ *	halves off, before the consumer lock of @tun_ring
+ * @tun_sock: the queue's socket
+ * @tun_ring: the queue's ring of pointers; lives as long as the tun file
+ * @data_ready: tun's own callback
+ * @rings: the head of the area
+ * @fill: the fill ring
+ * @rx: the RX ring
+ * @mask: number of entries of either, less one
+ * @chunk_size: octets of a chunk
+ * @hdr_len: octets before a frame
+ * @area: the area, where the kernel sees it
+ * @first_chunk: place of the first chunk in the area
+ * @area_size: octets
+ * @fill_consumer: entries of @fill that were taken
+ * @rx_producer: entries of @rx that were made
+ * @n_chunks: elements of @chunks
+ * @chunks: empty chunks that were taken from @fill
+ * @dropped: the true value of rx_dropped
+ * @invalid: the true value of rx_invalid_descs
+ * @mmp: the account that the area is on
+ * @n_pages: elements of @pages
+ * @pages: the area's, pinned
+ */
+struct turbotap_ring {
+	spinlock_t		lock;	/* of the rings: see above */
+	struct socket		*tun_sock;
+	struct ptr_ring		*tun_ring;
+	void			(*data_ready)(struct sock *sk);
+
+	struct turbotap_rings	*rings;
+	u64			*fill;
+	struct xdp_desc		*rx;
+	u32			mask;
+	u32			chunk_size;
+	u32			hdr_len;
+	void			*area;
+	u64			first_chunk;
+	u64			area_size;
+
+	u32			fill_consumer;
+	u32			rx_producer;
+	unsigned int		n_chunks;
+	struct kvec		chunks[TURBOTAP_RING_PIECES];
+	u64			dropped;
+	u64			invalid;
+
+	struct mmpin		mmp;
+	unsigned int		n_pages;
+	struct page		**pages;
+};
+
+/* Counts a frame of 'ring' as lost. */
+static void turbotap_ring_drop(struct turbotap_ring *ring)
+{
+	WRITE_ONCE(ring->rings->rx_dropped, ++ring->dropped);
+}
+
+/*
+ * Takes places of chunks from the fill ring until there are 'n' of them, at
+ * most TURBOTAP_RING_PIECES.  Returns false if there are not so many.
+ */
+static bool turbotap_ring_take_chunks(struct turbotap_ring *ring,
+				      unsigned int n)
+{
+	struct turbotap_ring_head *head = &ring->rings->fill;
+	u32 entries;
+
+	if (ring->n_chunks >= n)
+		return true;
+
+	/* The entries are read after this; the user wrote them before it. */
+	entries = smp_load_acquire(&head->producer) - ring->fill_consumer;
+	if (unlikely(entries > ring->mask + 1))
+		return false;
+
+	for (; entries && ring->n_chunks < n; entries--) {
+		u32 i = ring->fill_consumer++ & ring->mask;
+		u64 place = READ_ONCE(ring->fill[i]);
+
+		if (unlikely(place & (ring->chunk_size - 1) ||
+			     place < ring->first_chunk ||
+			     place >= ring->area_size)) {
+			WRITE_ONCE(ring->rings->rx_invalid_descs,
+				   ++ring->invalid);
+			continue;
+		}
+		ring->chunks[ring->n_chunks++].iov_base = ring->area + place;
+	}
+	/* The entries were read before this. */
+	smp_store_release(&head->consumer, ring->fill_consumer);
+	return ring->n_chunks >= n;
+}
+
+/* Is there room for 'n' entries in the RX ring? */
+static bool turbotap_ring_has_room(const struct turbotap_ring *ring,
+				   unsigned int n)
+{
+	u32 used = ring->rx_producer;
+
+	/* The user has read the entries before it says so here. */
+	used -= smp_load_acquire(&ring->rings->rx.consumer);
+	return used <= ring->mask + 1 && n <= ring->mask + 1 - used;
+}
+
+/* How many chunks does 'ptr', of tun's ring, take at most? */
+static unsigned int turbotap_ring_pieces(const struct turbotap_ring *ring,
+					 void *ptr)
+{
+	unsigned int len;
+
+	if (tun_is_xdp_frame(ptr)) {
+		len = tun_ptr_to_xdp(ptr)->len;
+	} else {
+		const struct sk_buff *skb = ptr;
+
+		len = skb->len + (skb_vlan_tag_present(skb) ? VLAN_HLEN : 0);
+	}
+	return DIV_ROUND_UP(ring->hdr_len + len, ring->chunk_size);
+}
+
+/*
+ * Makes entries of the RX ring for a frame of 'len' octets in the chunks from
+ * 'first' on.  Returns how many.
+ */
+static unsigned int turbotap_ring_publish(struct turbotap_ring *ring,
+					  const struct kvec *first,
+					  unsigned int len)
+{
+	u32 producer = ring->rx_producer;
+	unsigned int n = 0;
+
+	while (len) {
+		struct xdp_desc *desc = &ring->rx[producer++ & ring->mask];
+		unsigned int part = min(len, ring->chunk_size);
+
+		len -= part;
+		WRITE_ONCE(desc->addr, first[n++].iov_base - ring->area);
+		WRITE_ONCE(desc->len, part);
+		WRITE_ONCE(desc->options, len ? TURBOTAP_PKT_CONTD : 0);
+	}
+	ring->rx_producer = producer;
+	/* Chunks and entries were written before this. */
+	smp_store_release(&ring->rings->rx.producer, producer);
+	return n;
+}
+
+/* Has tun copy 'ptr', of its ring, into the last 'n' of the empty chunks. */
+static void turbotap_ring_copy(struct turbotap_ring *ring, void *ptr,
+			       unsigned int n)
+{
+	const size_t size = n * (size_t)ring->chunk_size;
+	struct kvec *first = &ring->chunks[ring->n_chunks - n];
+	struct msghdr m = {
+		.msg_control = ptr,
+	};
+	unsigned int used;
+	int ret;
+
+	iov_iter_kvec(&m.msg_iter, ITER_DEST, first, n, size);
+	/* Frees 'ptr' in any case. */
+	ret = ring->tun_sock->ops->recvmsg(ring->tun_sock, &m, size,
+					   MSG_DONTWAIT | MSG_TRUNC);
+	if (unlikely(ret <= 0 || ret > size)) {
+		turbotap_ring_drop(ring);
+		return;
+	}
+
+	used = turbotap_ring_publish(ring, first, ret);
+	ring->n_chunks -= used;
+	if (unlikely(used < n))
+		memmove(first, first + used, (n - used) * sizeof(*first));
+}
+
+/*
+ * Moves the frame that has waited longest.  Returns 0, or -ENOENT if there is
+ * none, -EAGAIN if it has to wait.
+ *
+ * Others, who read() the queue, take the consumer lock with bottom halves on:
+ * this may be what this CPU was interrupted in, or what the holder of
+ * ring->lock waits for on another one.  So nobody waits for it here.
+ */
+static int turbotap_ring_move(struct turbotap_ring *ring)
+{
+	struct ptr_ring *tun_ring = ring->tun_ring;
+	unsigned int n = 0;
+	bool fits;
+	void *ptr;
+	int err = 0;
+
+	if (!spin_trylock(&tun_ring->consumer_lock))
+		return -EAGAIN;
+
+	/* No longer than the lock: another reader may free 'ptr'. */
+	ptr = __ptr_ring_peek(tun_ring);
+	if (!ptr) {
+		err = -ENOENT;
+		goto out;
+	}
+	n = turbotap_ring_pieces(ring, ptr);
+	fits = n <= TURBOTAP_RING_PIECES && n <= ring->mask + 1;
+	if (likely(fits) && (!turbotap_ring_has_room(ring, n) ||
+			     !turbotap_ring_take_chunks(ring, n))) {
+		err = -EAGAIN;
+		goto out;
+	}
+	__ptr_ring_discard_one(tun_ring);
+out:
+	spin_unlock(&tun_ring->consumer_lock);
+	if (err)
+		return err;
+
+	if (unlikely(!fits)) {
+		tun_ptr_free(ptr);
+		turbotap_ring_drop(ring);
+	} else {
+		turbotap_ring_copy(ring, ptr, n);
+	}
+	return 0;
+}
+
+/*
+ * Moves frames as long as there are any, and room for them, or the budget
+ * lasts.  Leaves it to the user to ask for the others.
+ */
+static void turbotap_ring_move_all(struct turbotap_ring *ring)
+{
+	u32 *flags = &ring->rings->fill.flags;
+	int err = 0;
+	int i;
+
+	for (i = 0; i < TURBOTAP_RING_BUDGET && !err; i++)
+		err = turbotap_ring_move(ring);
+
+	if (likely(err == -ENOENT)) {
+		if (likely(!READ_ONCE(*flags)))
+			return;
+		WRITE_ONCE(*flags, 0);
+		/*
+		 * Pairs with the one in turbotap_data_ready(), where the lock
+		 * is not taken: either this sees that frame, or the flag is
+		 * set after it was cleared here.
+		 */
+		smp_mb();
+		if (turbotap_ring_move(ring) == -ENOENT)
+			return;
+	}
+	WRITE_ONCE(*flags, TURBOTAP_NEED_WAKEUP);
+}
+
+/*
+ * The sk_data_ready of a queue that has a ring.  tun calls it when it has put a
+ * frame into its ring, in an RCU read-side section and with bottom halves off;
+ * and, holding the rtnl lock, when the device is deleted.
+ */
+static void turbotap_data_ready(struct sock *sk)
+{
+	void (*data_ready)(struct sock *sk);
+	struct turbotap_ring *ring;
+
+	rcu_read_lock();
+	ring = rcu_dereference_sk_user_data(sk);
+	if (unlikely(!ring)) {
+		/* It has just been released, and tun's own put back. */
+		read_lock_bh(&sk->sk_callback_lock);
+		data_ready = sk->sk_data_ready;
+		read_unlock_bh(&sk->sk_callback_lock);
+	} else if (unlikely(irqs_disabled() || sk->sk_shutdown)) {
+		/*
+		 * netpoll, which must not take the lock; or there will be no
+		 * more frames, which the user is told when it asks.
+		 */
+		smp_mb();
+		WRITE_ONCE(ring->rings->fill.flags, TURBOTAP_NEED_WAKEUP);
+		data_ready = ring->data_ready;
+	} else {
+		spin_lock_bh(&ring->lock);
+		turbotap_ring_move_all(ring);
+		spin_unlock_bh(&ring->lock);
+		data_ready = ring->data_ready;
+	}
+
+	/* Costs little if nobody waits. */
+	if (likely(data_ready != turbotap_data_ready))
+		data_ready(sk);
+	rcu_read_unlock();
+}
+
+/* Is there something in the RX ring? */
+bool turbotap_ring_readable(const struct turbotap_sock *ts)
+{
+	/* Pairs with turbotap_ring_setup(). */
+	const struct turbotap_ring *ring = smp_load_acquire(&ts->ring);
+
+	return ring && READ_ONCE(ring->rx_producer) !=
+		       READ_ONCE(ring->rings->rx.consumer);
+}
+
+/* Serves TURBOTAP_WAKEUP.  Returns 0 or a negative errno. */
+int turbotap_ring_wakeup(struct turbotap_sock *ts)
+{
+	/* Pairs with turbotap_ring_setup(). */
+	struct turbotap_ring *ring = smp_load_acquire(&ts->ring);
+
+	if (!ring)
+		return -EINVAL;
+	/* As tun_detach_all() leaves it, until there is another device. */
+	if (ring->tun_sock->sk->sk_shutdown & RCV_SHUTDOWN)
+		return -EBADFD;
+
+	spin_lock_bh(&ring->lock);
+	turbotap_ring_move_all(ring);
+	spin_unlock_bh(&ring->lock);
+	return 0;
+}
+
+/* Is 'req' as it should be? */
+static bool turbotap_ring_valid(const struct turbotap_rx_ring *req,
+				u64 first_chunk)
+{
+	return !req->flags &&
+	       is_power_of_2(req->chunk_size) &&
+	       req->chunk_size >= 2048 && req->chunk_size <= PAGE_SIZE &&
+	       is_power_of_2(req->entries) &&
+	       req->entries <= TURBOTAP_RING_MAX &&
+	       req->hdr_len < req->chunk_size &&
+	       PAGE_ALIGNED(req->addr) && PAGE_ALIGNED(req->size) &&
+	       req->size <= INT_MAX && first_chunk < req->size;
+}
+
+/* Where do the chunks begin?  The sizes need not be valid. */
+static u64 turbotap_ring_first_chunk(const struct turbotap_rx_ring *req)
+{
+	u64 end = sizeof(struct turbotap_rings) +
+		  req->entries * (u64)(sizeof(u64) + sizeof(struct xdp_desc));
+
+	return round_up(end, (u64)req->chunk_size);
+}
+
+/* Puts back what turbotap_ring_pin() did, or the first part of it. */
+static void turbotap_ring_unpin(struct turbotap_ring *ring)
+{
+	if (ring->area)
+		vunmap(ring->area);
+	unpin_user_pages_dirty_lock(ring->pages, ring->n_pages, true);
+	kvfree(ring->pages);
+	mm_unaccount_pinned_pages(&ring->mmp);
+}
+
+/*
+ * Pins the area that 'req' describes and has the kernel see it.  Returns 0 or a
+ * negative errno, and then turbotap_ring_unpin() is left to be called.
+ */
+static int turbotap_ring_pin(struct turbotap_ring *ring,
+			     const struct turbotap_rx_ring *req)
+{
+	const unsigned int n = req->size >> PAGE_SHIFT;
+	int ret;
+
+	ret = mm_account_pinned_pages(&ring->mmp, req->size);
+	if (ret)
+		return ret;
+	ring->pages = kvcalloc(n, sizeof(*ring->pages), GFP_KERNEL_ACCOUNT);
+	if (!ring->pages)
+		return -ENOMEM;
+
+	while (ring->n_pages < n) {
+		ret = pin_user_pages_fast(req->addr +
+					  ((u64)ring->n_pages << PAGE_SHIFT),
+					  n - ring->n_pages,
+					  FOLL_WRITE | FOLL_LONGTERM,
+					  ring->pages + ring->n_pages);
+		if (ret <= 0)
+			return ret ?: -EFAULT;
+		ring->n_pages += ret;
+	}
+
+	ring->area = vmap(ring->pages, n, VM_MAP, PAGE_KERNEL);
+	return ring->area ? 0 : -ENOMEM;
+}
+
+/* Makes what 'ring' is to be of 'req', which is valid, and of its area. */
+static void turbotap_ring_init(struct turbotap_ring *ring,
+			       const struct turbotap_rx_ring *req,
+			       u64 first_chunk)
+{
+	unsigned int i;
+
+	spin_lock_init(&ring->lock);
+	ring->rings = ring->area;
+	ring->fill = (u64 *)(ring->rings + 1);
+	ring->rx = (struct xdp_desc *)(ring->fill + req->entries);
+	ring->mask = req->entries - 1;
+	ring->chunk_size = req->chunk_size;
+	ring->hdr_len = req->hdr_len;
+	ring->first_chunk = first_chunk;
+	ring->area_size = req->size;
+	for (i = 0; i < TURBOTAP_RING_PIECES; i++)
+		ring->chunks[i].iov_len = req->chunk_size;
+}
+
+/*
+ * Has the queue of 'ts' use 'ring'.  Returns 0, or a negative errno if it has
+ * one already.
+ */
+static int turbotap_ring_install(struct turbotap_sock *ts,
+				 struct turbotap_ring *ring)
+{
+	struct sock *sk = ts->tun_sock->sk;
+	int err = 0;
+
+	write_lock_bh(&sk->sk_callback_lock);
+	if (sk->sk_user_data) {
+		err = -EBUSY;
+	} else {
+		ring->data_ready = sk->sk_data_ready;
+		rcu_assign_sk_user_data(sk, ring);
+		WRITE_ONCE(sk->sk_data_ready, turbotap_data_ready);
+	}
+	write_unlock_bh(&sk->sk_callback_lock);
+	return err;
+}
+
+/* Serves TURBOTAP_RX_RING.  Returns 0 or a negative errno. */
+int turbotap_ring_setup(struct turbotap_sock *ts, void __user *argp)
+{
+	struct turbotap_rx_ring req;
+	struct turbotap_ring *ring;
+	u64 first_chunk;
+	int err;
+
+	if (copy_from_user(&req, argp, sizeof(req)))
+		return -EFAULT;
+	first_chunk = turbotap_ring_first_chunk(&req);
+	if (!turbotap_ring_valid(&req, first_chunk))
+		return -EINVAL;
+
+	ring = kzalloc(sizeof(*ring), GFP_KERNEL_ACCOUNT);
+	if (!ring)
+		return -ENOMEM;
+	ring->tun_sock = ts->tun_sock;
+	ring->tun_ring = tun_get_tx_ring(ts->tun_file);
+	err = turbotap_ring_pin(ring, &req);
+	if (err)
+		goto err_free;
+	turbotap_ring_init(ring, &req, first_chunk);
+
+	lock_sock(&ts->sk);
+	err = ts->ring ? -EBUSY : turbotap_ring_install(ts, ring);
+	if (!err) {
+		/* All of it was written before this. */
+		smp_store_release(&ts->ring, ring);
+	}
+	release_sock(&ts->sk);
+	if (err)
+		goto err_free;
+
+	/* What has been waiting since before. */
+	turbotap_ring_wakeup(ts);
+	return 0;
+
+err_free:
+	turbotap_ring_unpin(ring);
+	kfree(ring);
+	return err;
+}
+
+/* Ends what turbotap_ring_setup() began, if it did, when the socket goes. */
+void turbotap_ring_release(struct turbotap_sock *ts)
+{
+	struct turbotap_ring *ring = ts->ring;
+	struct sock *sk = ts->tun_sock->sk;
+
+	if (!ring)
+		return;
+
+	/* tun calls back holding either the rtnl lock or RCU's. */
+	rtnl_lock();
+	write_lock_bh(&sk->sk_callback_lock);
+	WRITE_ONCE(sk->sk_data_ready, ring->data_ready);
+	rcu_assign_sk_user_data(sk, NULL);
+	write_unlock_bh(&sk->sk_callback_lock);
+	rtnl_unlock();
+	synchronize_net();
+
+	turbotap_ring_unpin(ring);
+	kfree(ring);
+}
