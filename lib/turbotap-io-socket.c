@@ -12,20 +12,13 @@
 #include "turbotap-queue.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/if_ether.h>
-#include <linux/turbotap.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "turbotap-module.h"
 #include "turbotap-util.h"
-
-#define TURBOTAP_PATH "/dev/net/turbotap"
-#define MODULE_VERSION_PATH "/sys/module/turbotap/version"
 
 struct socket_queue {
     struct turbotap_queue up;   /* Must be first. */
@@ -46,78 +39,6 @@ socket_queue_cast(const struct turbotap_queue *queue)
     return (struct socket_queue *) queue;
 }
 
-/* Opens the module's device and stores its descriptor in '*fdp'.  Returns 0 or
- * a positive errno value, and then writes why into the 'size' octets at
- * 'reason'. */
-static int
-open_module(int *fdp, char *reason, size_t size)
-{
-    __u32 version;
-    int error;
-    int fd;
-
-    fd = open(TURBOTAP_PATH, O_RDWR | O_CLOEXEC);
-    if (fd < 0) {
-        error = errno;
-        if (error == ENOENT || error == ENODEV || error == ENXIO) {
-            snprintf(reason, size, TURBOTAP_PATH
-                     ": module turbotap is not loaded");
-        } else {
-            snprintf(reason, size, TURBOTAP_PATH ": %m");
-        }
-        return error;
-    }
-
-    if (ioctl(fd, TURBOTAP_GET_VERSION, &version) < 0) {
-        error = errno;
-        snprintf(reason, size, TURBOTAP_PATH ": %m");
-        close(fd);
-        return error;
-    } else if (version != TURBOTAP_API_VERSION) {
-        snprintf(reason, size,
-                 "module turbotap has interface version %u, not %u",
-                 version, TURBOTAP_API_VERSION);
-        close(fd);
-        return EPROTONOSUPPORT;
-    }
-    *fdp = fd;
-    return 0;
-}
-
-/* Makes a socket for the tap queue 'tun_fd' and stores it in '*fdp'; one that
- * is a socket already is duplicated.  Returns 0 or a positive errno value, and
- * then writes why into the 'size' octets at 'reason'. */
-static int
-open_socket(int tun_fd, int *fdp, char *reason, size_t size)
-{
-    struct turbotap_socket req = {
-        .tun_fd = tun_fd,
-        .flags = TURBOTAP_NONBLOCK | TURBOTAP_CLOEXEC,
-    };
-    socklen_t len = sizeof(int);
-    int module_fd = -1;
-    int type;
-    int error;
-
-    if (!getsockopt(tun_fd, SOL_SOCKET, SO_TYPE, &type, &len)) {
-        *fdp = fcntl(tun_fd, F_DUPFD_CLOEXEC, 0);
-        error = *fdp < 0 ? errno : 0;
-    } else {
-        error = open_module(&module_fd, reason, size);
-        if (error) {
-            return error;
-        }
-        *fdp = ioctl(module_fd, TURBOTAP_SOCKET, &req);
-        error = *fdp < 0 ? errno : 0;
-        close(module_fd);
-    }
-    if (error) {
-        errno = error;
-        snprintf(reason, size, "no socket: %m");
-    }
-    return error;
-}
-
 static bool
 socket_probe(int fd, char *reason, size_t size)
 {
@@ -125,31 +46,13 @@ socket_probe(int fd, char *reason, size_t size)
     int opened;
 
     error = (fd >= 0
-             ? open_socket(fd, &opened, reason, size)
-             : open_module(&opened, reason, size));
+             ? turbotap_module_socket(fd, &opened, reason, size)
+             : turbotap_module_open(&opened, reason, size));
     if (error) {
         return false;
     }
     close(opened);
     return true;
-}
-
-static int
-socket_module_version(char *version, size_t size)
-{
-    FILE *stream = fopen(MODULE_VERSION_PATH, "re");
-    int error = 0;
-
-    if (!stream) {
-        return errno;
-    }
-    if (!fgets(version, size, stream)) {
-        error = ENODATA;
-    } else {
-        version[strcspn(version, "\n")] = '\0';
-    }
-    fclose(stream);
-    return error;
 }
 
 static int
@@ -164,7 +67,7 @@ socket_open(const struct turbotap_queue_config *config,
     if (!sq) {
         return ENOMEM;
     }
-    error = open_socket(config->fd, &sq->fd, reason, sizeof reason);
+    error = turbotap_module_socket(config->fd, &sq->fd, reason, sizeof reason);
     if (error) {
         free(sq);
         return error;
@@ -370,7 +273,7 @@ const struct turbotap_io_class turbotap_io_socket = {
     .name = "socket",
     .recv_is_syscall = true,
     .probe = socket_probe,
-    .module_version = socket_module_version,
+    .module_version = turbotap_module_version,
     .open = socket_open,
     .close = socket_close,
     .poll_fd = socket_poll_fd,

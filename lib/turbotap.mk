@@ -29,6 +29,8 @@ turbotap_sources = \
 	lib/turbotap-keeper.h \
 	lib/turbotap-link.c \
 	lib/turbotap-link.h \
+	lib/turbotap-module.c \
+	lib/turbotap-module.h \
 	lib/turbotap-netns.c \
 	lib/turbotap-netns.h \
 	lib/turbotap-nl.c \
