@@ -63,10 +63,11 @@ struct netdev_turbotap_rxq {
 
     /* Frames that were received, from 'next_buf' on not looked at yet.  The
      * cookie of each is the dp_packet whose buffer it is in, NULL if that has
-     * been passed on. */
+     * been passed on.  There may be more than a batch only if they are those
+     * of a queue that was replaced by another. */
     unsigned int n_bufs;
     unsigned int next_buf;
-    struct turbotap_buf bufs[NETDEV_MAX_BURST];
+    struct turbotap_buf bufs[NETDEV_MAX_BURST + TURBOTAP_MAX_HELD];
 
     bool cutting;               /* The next one is being cut: */
     struct turbotap_gso gso;
@@ -208,7 +209,7 @@ void netdev_turbotap_trim_txqs(struct netdev_turbotap *, unsigned int n);
 #define NETDEV_TURBOTAP_MAX_DRAIN (2 * 1024 / NETDEV_MAX_BURST)
 
 void netdev_turbotap_fill_rxq(struct netdev_turbotap_rxq *);
-void netdev_turbotap_take_received(struct netdev_turbotap_rxq *);
+bool netdev_turbotap_take_received(struct netdev_turbotap_rxq *);
 void netdev_turbotap_drop_received(struct netdev_turbotap_rxq *,
                                    uint64_t *n, uint64_t *bytes);
 

@@ -42,12 +42,22 @@ static bool
 discard_batch(struct netdev_turbotap *tt, struct netdev_turbotap_rxq *rxq)
     OVS_REQUIRES(tt->linux_.mutex)
 {
-    if (turbotap_queue_recv(rxq->queue, rxq->bufs, ARRAY_SIZE(rxq->bufs),
+    if (turbotap_queue_recv(rxq->queue, rxq->bufs, NETDEV_TURBOTAP_N_BUFS,
                             &rxq->n_bufs)) {
         return false;
     }
     discard_received(tt, rxq);
     return true;
+}
+
+/* Gives the queue of 'rxq', which is stopped, the buffers that it takes to
+ * receive what it has. */
+static void
+fill_stopped(struct netdev_turbotap_rxq *rxq)
+{
+    if (rxq->queue->class->holds_frames) {
+        netdev_turbotap_fill_rxq(rxq);
+    }
 }
 
 /* Closes the queue of 'rxq' of 'tt'.  With 'drain', the frames that wait for
@@ -76,11 +86,14 @@ close_rxq(struct netdev_turbotap *tt, struct netdev_turbotap_rxq *rxq,
 
     turbotap_queue_stop(rxq->queue);
     if (!drain) {
-        netdev_turbotap_take_received(rxq);
+        do {
+            fill_stopped(&closing);
+        } while (netdev_turbotap_take_received(rxq));
     }
     /* A batch of bad frames looks like none, so see to it that all that there
      * may be were looked at. */
-    for (int i = 0; i <= NETDEV_TURBOTAP_N_BUFS; i += NETDEV_MAX_BURST) {
+    for (int i = 0; i <= TURBOTAP_MAX_HELD; i += NETDEV_MAX_BURST) {
+        fill_stopped(&closing);
         discard_batch(tt, &closing);
     }
 

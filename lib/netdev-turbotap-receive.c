@@ -194,7 +194,7 @@ static bool
 receive_bufs(struct netdev_turbotap_rxq *rxq)
 {
     /* A device that is gone has been logged once, not at each poll. */
-    if (turbotap_queue_recv(rxq->queue, rxq->bufs, ARRAY_SIZE(rxq->bufs),
+    if (turbotap_queue_recv(rxq->queue, rxq->bufs, NETDEV_TURBOTAP_N_BUFS,
                             &rxq->n_bufs)) {
         if (OVS_UNLIKELY(rxq->busy)) {
             note_empty(rxq);
@@ -246,9 +246,10 @@ receive_batch(struct netdev_turbotap_rxq *rxq, struct dp_packet_batch *batch)
     return dp_packet_batch_is_empty(batch) ? EAGAIN : 0;
 }
 
-/* Takes the frames that the queue of 'rxq', which is stopped, still has, for
- * them to be given out after those that 'rxq' has. */
-void
+/* Takes frames that the queue of 'rxq', which is stopped, still has, for them
+ * to be given out after those that 'rxq' has.  Returns false if there were
+ * none. */
+bool
 netdev_turbotap_take_received(struct netdev_turbotap_rxq *rxq)
 {
     unsigned int n, n_left = rxq->n_bufs - rxq->next_buf;
@@ -260,11 +261,10 @@ netdev_turbotap_take_received(struct netdev_turbotap_rxq *rxq)
     rxq->next_buf = 0;
     rxq->n_bufs = n_left;
 
-    /* There are no more buffers than this has room for, see
-     * netdev_turbotap_fill_rxq(). */
     turbotap_queue_recv(rxq->queue, &rxq->bufs[n_left],
                         ARRAY_SIZE(rxq->bufs) - n_left, &n);
     rxq->n_bufs += n;
+    return n > 0;
 }
 
 /* Takes the frames that 'rxq' has received and not given out, and frees them.

@@ -150,6 +150,14 @@ begin_problem(const struct netdev_turbotap *tt, struct ds *problem)
                   tt_name(tt));
 }
 
+/* Returns true if 'class' is what 'tt' was told to use already. */
+static bool
+is_requested(const struct netdev_turbotap *tt,
+             const struct turbotap_io_class *class)
+{
+    return class == tt->requested_io.rx || class == tt->requested_io.tx;
+}
+
 /* Parses 'name', one of those in 'value' of options:io for 'tt', and stores
  * the class in '*classp'.  Returns 0 or a positive errno value, and then
  * appends to 'problem' what is wrong. */
@@ -158,27 +166,35 @@ parse_io_class(const struct netdev_turbotap *tt, const char *value,
                const char *name, const struct turbotap_io_class **classp,
                struct ds *problem)
 {
+    int fd = tt->dev ? turbotap_dev_rxq_fd(tt->dev, 0) : -1;
+    const struct turbotap_io_class *class = turbotap_io_lookup(name);
     char reason[TURBOTAP_REASON_LEN];
 
-    *classp = turbotap_io_lookup(name);
-    if (!*classp) {
+    if (!class) {
         begin_problem(tt, problem);
         ds_put_format(problem, "options:io=%s is not valid: expected ", value);
         format_io_names(problem);
         ds_put_cstr(problem, ", or two with a comma in between");
         return EINVAL;
-    } else if (*classp != tt->requested_io.rx
-               && *classp != tt->requested_io.tx
-               && !(*classp)->probe(tt->dev ? turbotap_dev_rxq_fd(tt->dev, 0)
-                                            : -1,
-                                    reason, sizeof reason)) {
-        /* Asked once: what it takes for a moment, such as a descriptor, may be
-         * short at the next. */
+    }
+
+    /* Asked once: what it takes for a moment, such as a descriptor, may be
+     * short at the next. */
+    if (is_requested(tt, class)) {
+        *classp = class;
+        return 0;
+    } else if (class->better && is_requested(tt, class->better)) {
+        *classp = class->better;
+        return 0;
+    }
+
+    if (!class->probe(fd, reason, sizeof reason)) {
         begin_problem(tt, problem);
         ds_put_format(problem, "options:io=%s cannot serve: %s", name,
                       reason);
         return EOPNOTSUPP;
     }
+    *classp = turbotap_io_better(class, fd, reason, sizeof reason);
     return 0;
 }
 
@@ -320,7 +336,12 @@ netdev_turbotap_get_config(const struct netdev *netdev, struct smap *args)
     ovs_mutex_lock(&tt->linux_.mutex);
     smap_add_format(args, "n_rxq", "%u", tt->requested_n_rxq);
     if (tt->requested_io.rx) {
-        turbotap_io_format(&tt->requested_io, io);
+        const struct turbotap_io option = {
+            turbotap_io_lookup(turbotap_io_option(tt->requested_io.rx)),
+            turbotap_io_lookup(turbotap_io_option(tt->requested_io.tx)),
+        };
+
+        turbotap_io_format(&option, io);
     }
     smap_add(args, "io", io);
     smap_add(args, "offload", tt->requested_offload ? AUTO : OFFLOAD_OFF);

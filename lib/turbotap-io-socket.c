@@ -5,7 +5,7 @@
 
 /* The I/O class for a tap queue that has a socket, which the kernel module
  * turbotap gives it: a batch costs one recvmmsg() or sendmmsg().  Must not
- * know the other classes. */
+ * know the other classes, but that a newer module has more. */
 
 #include <config.h>
 
@@ -271,6 +271,7 @@ socket_send(struct turbotap_queue *queue, struct turbotap_buf *bufs,
 
 const struct turbotap_io_class turbotap_io_socket = {
     .name = "socket",
+    .better = &turbotap_io_ring,
     .recv_is_syscall = true,
     .probe = socket_probe,
     .module_version = turbotap_module_version,

@@ -42,6 +42,45 @@ turbotap_io_lookup(const char *name)
     return NULL;
 }
 
+const char *
+turbotap_io_option(const struct turbotap_io_class *class)
+{
+    for (size_t i = 0; turbotap_io_classes[i]; i++) {
+        if (turbotap_io_classes[i]->better == class) {
+            return turbotap_io_classes[i]->name;
+        }
+    }
+    return class->name;
+}
+
+/* Appends to the reason of 'len' octets in the 'size' octets at 'reason' 'why'
+ * 'class' cannot serve.  Returns the new length. */
+static size_t
+add_reason(char *reason, size_t size, size_t len,
+           const struct turbotap_io_class *class, const char *why)
+{
+    int n = snprintf(reason + len, size - len, "%s%s: %s", len ? "; " : "",
+                     class->name, why);
+
+    return n < 0 ? len : len + n < size ? len + n : size - 1;
+}
+
+const struct turbotap_io_class *
+turbotap_io_better(const struct turbotap_io_class *class, int fd,
+                   char *reason, size_t size)
+{
+    char why[TURBOTAP_REASON_LEN];
+
+    reason[0] = '\0';
+    if (!class->better) {
+        return class;
+    } else if (class->better->probe(fd, why, sizeof why)) {
+        return class->better;
+    }
+    add_reason(reason, size, 0, class->better, why);
+    return class;
+}
+
 const struct turbotap_io_class *
 turbotap_io_best(int fd, char *reason, size_t size)
 {
@@ -51,17 +90,14 @@ turbotap_io_best(int fd, char *reason, size_t size)
     reason[0] = '\0';
     for (size_t i = 0; turbotap_io_classes[i]; i++) {
         char why[TURBOTAP_REASON_LEN];
-        int n;
 
         class = turbotap_io_classes[i];
         if (class->probe(fd, why, sizeof why)) {
+            class = (len ? class
+                     : turbotap_io_better(class, fd, reason, size));
             break;
         }
-        n = snprintf(reason + len, size - len, "%s%s: %s", len ? "; " : "",
-                     class->name, why);
-        if (n > 0) {
-            len = len + n < size ? len + n : size - 1;
-        }
+        len = add_reason(reason, size, len, class, why);
     }
     return class;
 }
@@ -143,7 +179,7 @@ turbotap_io_choose(int fd, struct turbotap_io *io, char *reason, size_t size)
     size_t len;
 
     io->rx = io->tx = turbotap_io_best(fd, reason, size);
-    if (io->rx->recv_is_syscall) {
+    if (io->rx->recv_is_syscall || io->rx == &turbotap_io_ring) {
         return;
     }
 

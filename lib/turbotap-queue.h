@@ -34,6 +34,9 @@
 /* The most frames that one system call moves.  A caller may pass more. */
 #define TURBOTAP_BURST 32
 
+/* The most frames that a queue that was stopped may still have. */
+#define TURBOTAP_MAX_HELD 64
+
 /* Room for the reason that a probe gives, with the terminating null. */
 #define TURBOTAP_REASON_LEN 128
 
@@ -142,8 +145,17 @@ struct turbotap_io_class {
     /* As in 'options:io' and 'status:io', e.g. "socket". */
     const char *name;
 
+    /* A class that is taken in place of this one wherever it can serve, and is
+     * not in 'options:io' by itself.  NULL for most. */
+    const struct turbotap_io_class *better;
+
     /* Does recv() make a system call to find that there is nothing? */
     bool recv_is_syscall;
+
+    /* May a queue have taken more frames off the device than it has buffers,
+     * though no more than TURBOTAP_MAX_HELD?  After stop(), it takes more with
+     * fill(). */
+    bool holds_frames;
 
     /* Finds out whether this class can serve the tap queue 'fd', on this
      * kernel, for this process.  With an 'fd' of -1 leaves out what depends on
@@ -211,17 +223,29 @@ struct turbotap_io_class {
                  unsigned int n);
 };
 
-/* The I/O classes, best first, null-terminated. */
+/* The I/O classes, best first, without those that are the better ones of
+ * others, null-terminated. */
 extern const struct turbotap_io_class *const turbotap_io_classes[];
 
+extern const struct turbotap_io_class turbotap_io_ring;
 extern const struct turbotap_io_class turbotap_io_socket;
 #ifdef HAVE_LIBURING
 extern const struct turbotap_io_class turbotap_io_uring;
 #endif
 extern const struct turbotap_io_class turbotap_io_rw;
 
-/* Returns the class called 'name', or NULL if there is none. */
+/* Returns the class that 'options:io' calls 'name', NULL if there is none. */
 const struct turbotap_io_class *turbotap_io_lookup(const char *name);
+
+/* Returns what 'options:io' calls 'class'. */
+const char *turbotap_io_option(const struct turbotap_io_class *class);
+
+/* Returns the better class of 'class' if there is one that can serve the tap
+ * queue 'fd' (-1: any), otherwise 'class', which can; then writes why into the
+ * 'size' octets at 'reason'.  Else the reason is "". */
+const struct turbotap_io_class *
+turbotap_io_better(const struct turbotap_io_class *class, int fd,
+                   char *reason, size_t size);
 
 /* Returns the best class that can serve the tap queue 'fd', and writes into
  * the 'size' octets at 'reason' why each better one cannot ("" if there is no

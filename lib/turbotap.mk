@@ -23,6 +23,7 @@ turbotap_sources = \
 	lib/turbotap-idle.c \
 	lib/turbotap-idle.h \
 	lib/turbotap-io.c \
+	lib/turbotap-io-ring.c \
 	lib/turbotap-io-rw.c \
 	lib/turbotap-io-socket.c \
 	lib/turbotap-keeper.c \

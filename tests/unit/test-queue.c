@@ -24,6 +24,7 @@ static const struct row rows[] = {
     { "rw over socket pair", &turbotap_io_rw, false, false },
     { "socket over tap", &turbotap_io_socket, true, true },
     { "socket over socket pair", &turbotap_io_socket, false, true },
+    { "ring over tap", &turbotap_io_ring, true, true },
 #ifdef HAVE_LIBURING
     { "uring over tap", &turbotap_io_uring, true, true },
 #endif
@@ -42,8 +43,19 @@ test_lookup(void **state)
     }
     assert_ptr_equal(turbotap_io_lookup("rw"), &turbotap_io_rw);
     assert_ptr_equal(turbotap_io_lookup("socket"), &turbotap_io_socket);
+    assert_null(turbotap_io_lookup("ring"));
+    assert_string_equal(turbotap_io_option(&turbotap_io_ring), "socket");
+    assert_string_equal(turbotap_io_option(&turbotap_io_rw), "rw");
     assert_null(turbotap_io_lookup("auto"));
     assert_null(turbotap_io_lookup(""));
+}
+
+/* Is 'class', or what it is the better one of, number 'i'? */
+static bool
+is_number(const struct turbotap_io_class *class, size_t i)
+{
+    return (turbotap_io_classes[i] == class
+            || turbotap_io_classes[i]->better == class);
 }
 
 /* Asserts that turbotap_io_best() names, for 'fd', every class that is better
@@ -56,7 +68,7 @@ check_best(int fd)
 
     class = turbotap_io_best(fd, reason, sizeof reason);
     assert_non_null(class);
-    for (size_t i = 0; turbotap_io_classes[i] != class; i++) {
+    for (size_t i = 0; !is_number(class, i); i++) {
         char text[64];
         const char *found;
 
@@ -68,6 +80,8 @@ check_best(int fd)
     }
     assert_null(strstr(reason, class->name));
     if (class == turbotap_io_classes[0]) {
+        assert_ptr_equal(strstr(reason, "ring: "), reason);
+    } else if (is_number(class, 0)) {
         assert_string_equal(reason, "");
     }
 
