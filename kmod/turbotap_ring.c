@@ -24,6 +24,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/skbuff.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
 #include <net/xdp.h>
@@ -31,10 +32,10 @@
 #include "turbotap_sock.h"
 
 /*
- * The most frames that one call of the callback moves: a sender does not work
- * for the others for ever.
+ * How much is moved at once, in octets of the chunks that it goes into: a
+ * sender does not work for the others for ever.
  */
-#define TURBOTAP_RING_BUDGET	64
+#define TURBOTAP_RING_BUDGET	(256 << 10)
 
 /* The most pieces that a frame may be in. */
 #define TURBOTAP_RING_PIECES	64
@@ -216,8 +217,8 @@ static void turbotap_ring_copy(struct turbotap_ring *ring, void *ptr,
 }
 
 /*
- * Moves the frame that has waited longest.  Returns 0, or -ENOENT if there is
- * none, -EAGAIN if it has to wait.
+ * Moves the frame that has waited longest.  Returns how many octets it had room
+ * for, or -ENOENT if there is none, -EAGAIN if it has to wait.
  *
  * Others, who read() the queue, take the consumer lock with bottom halves on:
  * this may be what this CPU was interrupted in, or what the holder of
@@ -259,7 +260,7 @@ out:
 	} else {
 		turbotap_ring_copy(ring, ptr, n);
 	}
-	return 0;
+	return n * ring->chunk_size;
 }
 
 /*
@@ -269,13 +270,15 @@ out:
 static void turbotap_ring_move_all(struct turbotap_ring *ring)
 {
 	u32 *flags = &ring->rings->fill.flags;
-	int err = 0;
-	int i;
+	int budget = TURBOTAP_RING_BUDGET;
+	int ret;
 
-	for (i = 0; i < TURBOTAP_RING_BUDGET && !err; i++)
-		err = turbotap_ring_move(ring);
+	do {
+		ret = turbotap_ring_move(ring);
+		budget -= ret;
+	} while (ret >= 0 && budget > 0);
 
-	if (likely(err == -ENOENT)) {
+	if (likely(ret == -ENOENT)) {
 		if (likely(!READ_ONCE(*flags)))
 			return;
 		WRITE_ONCE(*flags, 0);
@@ -400,6 +403,8 @@ static int turbotap_ring_pin(struct turbotap_ring *ring,
 	const unsigned int n = req->size >> PAGE_SHIFT;
 	int ret;
 
+	if (!access_ok(u64_to_user_ptr(req->addr), req->size))
+		return -EFAULT;
 	ret = mm_account_pinned_pages(&ring->mmp, req->size);
 	if (ret)
 		return ret;

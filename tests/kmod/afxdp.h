@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A bare AF_XDP socket in copy mode on a veth, to compare with: no library, and
- * the smallest program there can be.
+ * A bare AF_XDP socket in copy mode, to compare with: no library, and the
+ * smallest program there can be.
  *
  * Copyright (c) 2026 The turbotap authors.
  */
 #ifndef TURBOTAP_TEST_AFXDP_H
 #define TURBOTAP_TEST_AFXDP_H 1
 
-#include "test.h"
+#include "xdp.h"
 #include <sys/mman.h>
-#include <linux/bpf.h>
 #include <linux/if_xdp.h>
-#include <linux/veth.h>
 
 #define XSK_ENTRIES 512u        /* Of each ring. */
 #define XSK_CHUNK 2048u         /* Octets. */
@@ -29,69 +27,9 @@ struct xsk {
     struct xsk_ring fill, completion, rx, tx;
 };
 
-/* Appends attribute 'type' to the netlink message 'nlh'. */
-static inline struct rtattr *
-put_attr(struct nlmsghdr *nlh, int type, const void *data, size_t size)
-{
-    struct rtattr *attr = (void *) ((char *) nlh + NLMSG_ALIGN(nlh->nlmsg_len));
-
-    attr->rta_type = type;
-    attr->rta_len = RTA_LENGTH(size);
-    memcpy(RTA_DATA(attr), data, size);
-    nlh->nlmsg_len = NLMSG_ALIGN(nlh->nlmsg_len) + RTA_ALIGN(attr->rta_len);
-    return attr;
-}
-
-static inline void
-end_attr(const struct nlmsghdr *nlh, struct rtattr *attr)
-{
-    attr->rta_len = (char *) nlh + nlh->nlmsg_len - (char *) attr;
-}
-
-/* Makes the veths 'name' and 'peer'. */
-static inline void
-veth_add(const char *name, const char *peer)
-{
-    struct {
-        struct nlmsghdr nlh;
-        struct ifinfomsg ifi;
-        char attrs[512];
-    } request = {
-        .nlh = {
-            .nlmsg_len = NLMSG_LENGTH(sizeof request.ifi),
-            .nlmsg_type = RTM_NEWLINK,
-            .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE
-                           | NLM_F_EXCL,
-        },
-    };
-    struct {
-        struct nlmsghdr nlh;
-        struct nlmsgerr error;
-        char rest[1024];
-    } reply;
-    struct nlmsghdr *nlh = &request.nlh;
-    struct rtattr *info, *data, *other;
-    int fd = must(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
-
-    put_attr(nlh, IFLA_IFNAME, name, strlen(name) + 1);
-    info = put_attr(nlh, IFLA_LINKINFO, "", 0);
-    put_attr(nlh, IFLA_INFO_KIND, "veth", 4);
-    data = put_attr(nlh, IFLA_INFO_DATA, "", 0);
-    other = put_attr(nlh, VETH_INFO_PEER, &request.ifi, sizeof request.ifi);
-    put_attr(nlh, IFLA_IFNAME, peer, strlen(peer) + 1);
-    end_attr(nlh, other);
-    end_attr(nlh, data);
-    end_attr(nlh, info);
-    must(send(fd, nlh, nlh->nlmsg_len, 0));
-    must(recv(fd, &reply, sizeof reply, 0));
-    errno = -reply.error.error;
-    must(reply.error.error);
-    close(fd);
-}
-
 /* Has all that device 'name' receives go to the socket 'xsk_fd'. */
 static inline void
-xdp_redirect(const char *name, int xsk_fd)
+xsk_redirect(const char *name, int xsk_fd)
 {
     union bpf_attr attr = {
         .map_type = BPF_MAP_TYPE_XSKMAP,
@@ -111,27 +49,13 @@ xdp_redirect(const char *name, int xsk_fd)
         { BPF_JMP | BPF_EXIT, 0, 0, 0, 0 },
     };
     uint32_t key = 0;
-    int prog;
 
     memset(&attr, 0, sizeof attr);
     attr.map_fd = map;
     attr.key = (uintptr_t) &key;
     attr.value = (uintptr_t) &xsk_fd;
     must(syscall(SYS_bpf, BPF_MAP_UPDATE_ELEM, &attr, sizeof attr));
-
-    memset(&attr, 0, sizeof attr);
-    attr.prog_type = BPF_PROG_TYPE_XDP;
-    attr.insns = (uintptr_t) program;
-    attr.insn_cnt = ARRAY_SIZE(program);
-    attr.license = (uintptr_t) "";
-    prog = must(syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof attr));
-
-    memset(&attr, 0, sizeof attr);
-    attr.link_create.prog_fd = prog;
-    attr.link_create.target_ifindex = if_nametoindex(name);
-    attr.link_create.attach_type = BPF_XDP;
-    attr.link_create.flags = 1 << 2;    /* XDP_FLAGS_DRV_MODE */
-    must(syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof attr));
+    xdp_attach(name, program, ARRAY_SIZE(program));
 }
 
 static inline struct xsk_ring

@@ -310,7 +310,7 @@ main(void)
     link_set("count1", true);
     link_set("count2", true);
     xsk_open(&xsk, "count1");
-    xdp_redirect("count1", xsk.fd);
+    xsk_redirect("count1", xsk.fd);
     host = host_socket("count2", ETH_P_ARP);
     measure_receive("AF_XDP", by_xsk_receive, host, ARRAY_SIZE(sizes));
     measure_send("AF_XDP", by_xsk_send, ARRAY_SIZE(sizes));

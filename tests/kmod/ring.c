@@ -6,6 +6,7 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 #include "ring.h"
+#include "xdp.h"
 #include <linux/if_vlan.h>
 #include <linux/sockios.h>
 #include <sys/epoll.h>
@@ -230,6 +231,32 @@ test_room(void)
     ring_close(&ring);
 }
 
+/* One call does not move all that there is. */
+static void
+test_budget(void)
+{
+    struct ring ring;
+
+    host_sends(host, LEN, 0, 150);
+    ring = open_ring(256, 200);
+    is(ring_takes(&ring, LEN, 0), 128, "128 frames at once");
+    ok(ring_wants_wakeup(&ring), "and it says that there are more");
+    host_sends(host, LEN, 150, 1);
+    is(ring_takes(&ring, LEN, 128), 23, "the others by the next sender");
+    ok(!ring_wants_wakeup(&ring), "no more");
+    ring_close(&ring);
+
+    link_mtu(name, 65521);
+    host_sends(host, 65535, 0, 6);
+    ring = open_ring(256, 200);
+    is(ring_takes(&ring, 65535, 0), 4, "a quarter of a megabyte at once");
+    ok(ring_wants_wakeup(&ring), "and it says that there is more");
+    is(wakeup(&ring), 0, "wake up");
+    is(ring_takes(&ring, 65535, 4), 2, "the last");
+    ring_close(&ring);
+    link_mtu(name, 1500);
+}
+
 static void
 test_before(void)
 {
@@ -404,6 +431,100 @@ test_vlan(void)
     strcpy(vlan.device1, "ring0.5");
     must(ioctl(fd, SIOCSIFVLAN, &vlan));
     close(fd);
+}
+
+/* What comes to a veth is redirected to the tap, as XDP frames. */
+static void
+test_xdp(void)
+{
+    struct bpf_insn program[] = {
+        { BPF_ALU64 | BPF_MOV | BPF_K, 1, 0, 0, if_nametoindex(name) },
+        { BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0, 0 },
+        { BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_redirect },
+        { BPF_JMP | BPF_EXIT, 0, 0, 0, 0 },
+    };
+    struct ring ring;
+    int link, raw;
+
+    must(system("modprobe veth") ? -1 : 0);
+    veth_add("ringx0", "ringx1");
+    link_mtu(name, 3000);
+    link_mtu("ringx0", 3000);
+    link_mtu("ringx1", 3000);
+    link_set("ringx0", true);
+    link_set("ringx1", true);
+    link = xdp_attach("ringx0", program, ARRAY_SIZE(program));
+    raw = host_socket("ringx1", ETH_P_ARP);
+    ring = open_ring(64, 8);
+    host_sends(raw, LEN, 0, 3);
+    host_sends(host, LEN, 3, 1);
+    host_sends(raw, LEN, 4, 8);
+    is(ring_count(&ring), 8, "frames from XDP and others");
+    is(ring_takes(&ring, LEN, 0), 8, "in order");
+    is(wakeup(&ring), 0, "wake up");
+    is(ring_takes(&ring, LEN, 8), 4, "the rest");
+
+    ring_close(&ring);
+    ring = open_ring(1, 1);
+    host_sends(raw, 1514, 0, 1);
+    is(ring_takes(&ring, 1514, 0), 1, "a long frame from XDP");
+    host_sends(raw, CHUNK, 0, 1);
+    is(ring_takes(&ring, CHUNK, 0), 1, "a whole chunk");
+    host_sends(raw, CHUNK + 1, 0, 1);
+    is(ring_count(&ring), 0, "one that can never fit");
+    is(ring.rings->rx_dropped, 1, "is counted");
+    ring_close(&ring);
+    host_sends(raw, LEN, 7, 1);
+    is(read(queue, buffer, sizeof buffer), LEN, "read() takes it, too");
+    close(link);
+    close(raw);
+    must(link_delete("ringx0"));
+    link_mtu(name, 1500);
+}
+
+static bool
+becomes_readable(int fd)
+{
+    struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+    return must(poll(&pfd, 1, 10000)) == 1 && pfd.revents == POLLIN;
+}
+
+/* The kernel's messages over the network: those are sent with interrupts off,
+ * from where no lock may be taken. */
+static void
+test_netpoll(void)
+{
+    char command[160];
+    struct ring ring;
+    int kmsg;
+
+    snprintf(command, sizeof command, "modprobe netconsole netconsole="
+             "1@192.0.2.1/%s,1@192.0.2.2/02:00:00:00:00:01", name);
+    if (system(command)) {
+        skip("netpoll", "there is no netconsole");
+        return;
+    }
+    kmsg = must(open("/dev/kmsg", O_WRONLY | O_CLOEXEC));
+    while (read(queue, buffer, sizeof buffer) > 0) {
+        continue;
+    }
+    ring = open_ring(64, 64);
+    must(write(kmsg, "<1>one\n", 7));
+    ok(becomes_readable(ring.sock), "a message");
+    is(ring_count(&ring), 0, "is not put into the ring");
+    ok(ring_wants_wakeup(&ring), "which says that it waits");
+    is(wakeup(&ring), 0, "wake up");
+    ok(ring_take(&ring, buffer, false) > 0, "here it is");
+    is(events(ring.sock), 0, "alone");
+    must(write(kmsg, "<1>two\n", 7));
+    ok(becomes_readable(ring.sock), "another");
+    host_sends(host, LEN, 0, 1);
+    is(ring_count(&ring), 2, "comes with the next frame");
+    ok(!ring_wants_wakeup(&ring), "nothing waits");
+    must(system("rmmod netconsole") ? -1 : 0);
+    ring_close(&ring);
+    close(kmsg);
 }
 
 /* Waits in poll() for a frame to come into the ring of 'fd'. */
@@ -719,11 +840,14 @@ main(void)
     is(end_child(start_child(limited_user, NULL)), 0, "RLIMIT_MEMLOCK");
     test_frames();
     test_room();
+    test_budget();
     test_before();
     test_readers();
     test_scribble();
     test_header();
     test_vlan();
+    test_xdp();
+    test_netpoll();
     test_poll();
     test_deletion();
     test_detach();
