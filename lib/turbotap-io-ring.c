@@ -58,6 +58,8 @@ struct ring_queue {
     const struct xdp_desc *rx;
     uint32_t fill_producer;     /* Entries put into the fill ring. */
     uint32_t rx_consumer;       /* Entries taken out of the RX ring. */
+    uint64_t dropped;           /* Of the module's count of lost frames, what
+                                 * is in ours. */
 
     unsigned int n_bufs;        /* Empty buffers, the last the next. */
     struct turbotap_buf bufs[TURBOTAP_BURST];
@@ -310,6 +312,21 @@ needs_wakeup(const struct ring_queue *rq)
             && rq->fd >= 0);
 }
 
+/* Counts the frames of 'rq' that the module has lost since the last call,
+ * which tun refused, or which did not fit into the whole ring. */
+static void
+count_dropped(struct ring_queue *rq)
+{
+    uint64_t dropped = __atomic_load_n(&rq->rings->rx_dropped,
+                                       __ATOMIC_RELAXED);
+
+    if (__builtin_expect(dropped != rq->dropped, 0)) {
+        turbotap_count(&rq->up.counters.drops[TURBOTAP_DROP_OTHER],
+                       dropped - rq->dropped);
+        rq->dropped = dropped;
+    }
+}
+
 static int
 ring_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
           unsigned int n, unsigned int *n_rx)
@@ -333,7 +350,10 @@ ring_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
             return any ? 0 : errno;
         }
         any |= take_frames(rq, bufs, n, n_rx);
+    } else if (!any) {
+        return EAGAIN;
     }
+    count_dropped(rq);
     return any ? 0 : EAGAIN;
 }
 
@@ -345,6 +365,7 @@ ring_stop(struct turbotap_queue *queue)
     /* The frames that are in the ring stay there, since the area does. */
     close(rq->fd);
     rq->fd = -1;
+    count_dropped(rq);
 }
 
 /* Sends the 'n' frames in 'bufs', at most TURBOTAP_BURST, none of which is in
