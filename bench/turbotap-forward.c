@@ -325,8 +325,9 @@ lookup(const char *name)
     return class;
 }
 
-/* Exits if 'class' cannot serve the tap queue 'fd'. */
-static void
+/* Returns 'class', or what a port would take in its place, for the tap queue
+ * 'fd'.  Exits if it cannot serve that. */
+static const struct turbotap_io_class *
 check_class(const struct turbotap_io_class *class, int fd)
 {
     char reason[TURBOTAP_REASON_LEN];
@@ -335,6 +336,7 @@ check_class(const struct turbotap_io_class *class, int fd)
         fprintf(stderr, "%s: %s\n", class->name, reason);
         exit(EXIT_FAILURE);
     }
+    return turbotap_io_better(class, fd, reason, sizeof reason);
 }
 
 int
@@ -376,8 +378,8 @@ main(int argc, char *argv[])
     }
     a = open_dev(name_a);
     b = open_dev(name_b);
-    check_class(rx_class, turbotap_dev_rxq_fd(a, 0));
-    check_class(tx_class, turbotap_dev_rxq_fd(a, 0));
+    rx_class = check_class(rx_class, turbotap_dev_rxq_fd(a, 0));
+    tx_class = check_class(tx_class, turbotap_dev_rxq_fd(a, 0));
     open_direction(&ab, rx_class, tx_class, a, b);
     open_direction(&ba, rx_class, tx_class, b, a);
     catch_signals();
