@@ -71,21 +71,89 @@ ring_queue_cast(const struct turbotap_queue *queue)
     return (struct ring_queue *) queue;
 }
 
+/* What there is to be asked of the module for a ring, but its address. */
+static struct turbotap_rx_ring
+ring_request(uint32_t hdr_len)
+{
+    size_t page = getpagesize();
+    size_t size = FIRST_CHUNK + N_CHUNKS * CHUNK_SIZE;
+
+    return (struct turbotap_rx_ring) {
+        .size = (size + page - 1) / page * page,
+        .chunk_size = CHUNK_SIZE,
+        .entries = N_CHUNKS,
+        .hdr_len = hdr_len,
+    };
+}
+
+/* Asks whether the module would give the socket 'fd' a ring.  Returns 0, or a
+ * positive errno value and writes why into the 'size' octets at 'reason'. */
+static int
+ask_for_ring(int fd, char *reason, size_t size)
+{
+    /* There is no memory at this address, which is found out last. */
+    const struct turbotap_rx_ring req = ring_request(0);
+    int error = ioctl(fd, TURBOTAP_RX_RING, &req) < 0 ? errno : EINVAL;
+
+    switch (error) {
+    case EFAULT:
+        return 0;
+    case EOPNOTSUPP:
+        snprintf(reason, size, "module turbotap has no rings");
+        break;
+    case ENOBUFS:
+        snprintf(reason, size, "RLIMIT_MEMLOCK is too low");
+        break;
+    default:
+        errno = error;
+        snprintf(reason, size, "no ring: %m");
+        break;
+    }
+    return error;
+}
+
+static bool
+ring_probe(int fd, char *reason, size_t size)
+{
+    unsigned int features;
+    int error;
+    int tun_fd;
+    int sock;
+
+    if (fd < 0) {
+        tun_fd = open(TUN_PATH, O_RDWR | O_CLOEXEC);
+        if (tun_fd < 0) {
+            snprintf(reason, size, TUN_PATH ": %m");
+            return false;
+        }
+    } else if (!ioctl(fd, TUNGETFEATURES, &features)) {
+        tun_fd = fd;
+    } else {
+        /* It may be a socket, which is no less, but no more. */
+        snprintf(reason, size, "not a tap");
+        return false;
+    }
+
+    error = turbotap_module_socket(tun_fd, &sock, reason, size);
+    if (!error) {
+        error = ask_for_ring(sock, reason, size);
+        close(sock);
+    }
+    if (tun_fd != fd) {
+        close(tun_fd);
+    }
+    return !error;
+}
+
 /* Gives the socket of 'rq' a receive ring, into which nothing is put before it
  * has empty chunks.  Returns 0 or a positive errno value; what there is to be
  * freed then is left to ring_close(). */
 static int
 open_ring(struct ring_queue *rq, uint32_t hdr_len)
 {
-    size_t page = getpagesize();
-    struct turbotap_rx_ring req = {
-        .chunk_size = CHUNK_SIZE,
-        .entries = N_CHUNKS,
-        .hdr_len = hdr_len,
-    };
+    struct turbotap_rx_ring req = ring_request(hdr_len);
     void *area;
 
-    req.size = (FIRST_CHUNK + N_CHUNKS * CHUNK_SIZE + page - 1) / page * page;
     area = mmap(NULL, req.size, PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (area == MAP_FAILED) {
@@ -114,32 +182,21 @@ ring_close(struct turbotap_queue *queue)
     free(rq);
 }
 
-/* Opens a queue on 'config' and stores it in '*queuep'.  Returns 0 or a
- * positive errno value, and then writes why into the 'size' octets at
- * 'reason'. */
 static int
-open_queue(const struct turbotap_queue_config *config,
-           struct turbotap_queue **queuep, char *reason, size_t size)
+ring_open(const struct turbotap_queue_config *config,
+          struct turbotap_queue **queuep)
 {
     struct ring_queue *rq = turbotap_zalloc(sizeof *rq);
+    char reason[TURBOTAP_REASON_LEN];
     int error;
 
     if (!rq) {
-        snprintf(reason, size, "out of memory");
         return ENOMEM;
     }
     rq->fd = -1;
-    error = turbotap_module_socket(config->fd, &rq->fd, reason, size);
+    error = turbotap_module_socket(config->fd, &rq->fd, reason, sizeof reason);
     if (!error && config->direction == TURBOTAP_RX) {
         error = open_ring(rq, config->hdr_len);
-        if (error == EOPNOTSUPP) {
-            snprintf(reason, size, "module turbotap has no rings");
-        } else if (error == ENOBUFS) {
-            snprintf(reason, size, "no ring: RLIMIT_MEMLOCK is too low");
-        } else if (error) {
-            errno = error;
-            snprintf(reason, size, "no ring: %m");
-        }
     }
     if (error) {
         ring_close(&rq->up);
@@ -147,44 +204,6 @@ open_queue(const struct turbotap_queue_config *config,
     }
     *queuep = &rq->up;
     return 0;
-}
-
-/* Tries on a queue that has no device: the module does not care, and the real
- * one may have its ring already. */
-static bool
-ring_probe(int fd, char *reason, size_t size)
-{
-    struct turbotap_queue_config config = { .direction = TURBOTAP_RX };
-    struct turbotap_queue *queue;
-    unsigned int features;
-    int error;
-
-    /* Only a tap's queue has more than a socket. */
-    if (fd >= 0 && ioctl(fd, TUNGETFEATURES, &features) < 0) {
-        snprintf(reason, size, "not a tap");
-        return false;
-    }
-    config.fd = open(TUN_PATH, O_RDWR | O_CLOEXEC);
-    if (config.fd < 0) {
-        snprintf(reason, size, TUN_PATH ": %m");
-        return false;
-    }
-    error = open_queue(&config, &queue, reason, size);
-    close(config.fd);
-    if (error) {
-        return false;
-    }
-    ring_close(queue);
-    return true;
-}
-
-static int
-ring_open(const struct turbotap_queue_config *config,
-          struct turbotap_queue **queuep)
-{
-    char reason[TURBOTAP_REASON_LEN];
-
-    return open_queue(config, queuep, reason, sizeof reason);
 }
 
 static int

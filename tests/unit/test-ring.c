@@ -216,7 +216,7 @@ test_locked_memory(void **state)
 
     (void) state;
     probe_with_limit(64, reason, sizeof reason);
-    assert_string_equal(reason, "no ring: RLIMIT_MEMLOCK is too low");
+    assert_string_equal(reason, "RLIMIT_MEMLOCK is too low");
     probe_with_limit(192, reason, sizeof reason);
     assert_string_equal(reason, "");
 }
