@@ -368,7 +368,6 @@ static bool turbotap_ring_valid(const struct turbotap_rx_ring *req,
 	       is_power_of_2(req->chunk_size) &&
 	       req->chunk_size >= 2048 && req->chunk_size <= PAGE_SIZE &&
 	       is_power_of_2(req->entries) &&
-	       req->entries <= TURBOTAP_RING_MAX &&
 	       req->hdr_len < req->chunk_size &&
 	       PAGE_ALIGNED(req->addr) && PAGE_ALIGNED(req->size) &&
 	       req->size <= INT_MAX && first_chunk < req->size;
@@ -493,15 +492,11 @@ int turbotap_ring_setup(struct turbotap_sock *ts, void __user *argp)
 		goto err_free;
 	turbotap_ring_init(ring, &req, first_chunk);
 
-	lock_sock(&ts->sk);
-	err = ts->ring ? -EBUSY : turbotap_ring_install(ts, ring);
-	if (!err) {
-		/* All of it was written before this. */
-		smp_store_release(&ts->ring, ring);
-	}
-	release_sock(&ts->sk);
+	err = turbotap_ring_install(ts, ring);
 	if (err)
 		goto err_free;
+	/* All of it was written before this. */
+	smp_store_release(&ts->ring, ring);
 
 	/* What has been waiting since before. */
 	turbotap_ring_wakeup(ts);

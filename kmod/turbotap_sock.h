@@ -21,8 +21,8 @@ struct turbotap_ring;
  * @tun_file: the queue's file; the socket owns a reference
  * @tun_sock: the queue's socket inside the tun driver; lives as long as
  *	@tun_file, and is what vhost-net would use
- * @ring: the receive ring, or %NULL; set at most once, under the lock of @sk,
- *	and read with smp_load_acquire()
+ * @ring: the receive ring, or %NULL; set at most once, by who made it that of
+ *	the queue, and read with smp_load_acquire()
  */
 struct turbotap_sock {
 	struct sock		sk;

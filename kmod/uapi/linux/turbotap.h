@@ -173,7 +173,7 @@ struct turbotap_rings {
  * @size: of the area in octets; whole pages
  * @chunk_size: of the buffers that it is divided into, in octets; a power of
  *	two, from 2048 to the size of a page
- * @entries: of either ring; a power of two, at most %TURBOTAP_RING_MAX
+ * @entries: of either ring; a power of two
  * @hdr_len: octets that come before the Ethernet header of each frame: of the
  *	packet information and of the virtio-net header that the queue is set to
  *	have.  A frame with more than that may be lost, and counted.
@@ -187,8 +187,6 @@ struct turbotap_rx_ring {
 	__u32 hdr_len;
 	__u32 flags;
 };
-
-#define TURBOTAP_RING_MAX	32768
 
 /**
  * define TURBOTAP_RX_RING - have frames put into memory
