@@ -718,29 +718,33 @@ test_resize(void)
 
 /* Two threads send, so that the callback runs on two CPUs, another reads the
  * queue's file, and every frame comes out once: in the ring or there. */
-enum { N_SENT = 50000 };
+enum { N_SENT = 50000, SEND_SECONDS = 20 };
 
 static _Atomic int n_tried, n_read, n_senders;
+static double deadline;
 
 static void *
 send_many(void *sender)
 {
     int fd = host_socket(name, ETH_P_ARP);
 
-    for (int i = 0; i < N_SENT; i++) {
+    for (int i = 0; i < N_SENT && seconds() < deadline; i++) {
         uint8_t frame[LEN];
+        bool sent;
 
         make_frame(frame, LEN, i);
         frame[6] = 6 + 4 * (intptr_t) sender;
-        n_tried++;
-        while (send(fd, frame, LEN, 0) < 0) {
-            /* tun's own ring is full.  It counts what it drops. */
-            if (errno != ENOBUFS) {
-                bail("send");
-            }
+        do {
             n_tried++;
-            sched_yield();
-        }
+            sent = send(fd, frame, LEN, 0) == LEN;
+            if (!sent) {
+                /* tun's own ring is full.  It counts what it drops. */
+                if (errno != ENOBUFS) {
+                    bail("send");
+                }
+                sched_yield();
+            }
+        } while (!sent && seconds() < deadline);
     }
     close(fd);
     n_senders--;
@@ -786,8 +790,9 @@ test_threads(bool reader)
     bool ordered = true;
     long n = 0, before = dropped();
     pthread_t threads[3];
-    double end = seconds() + 60;
+    bool idle;
 
+    deadline = seconds() + SEND_SECONDS;
     n_tried = n_read = 0;
     n_senders = 2;
     for (intptr_t i = 0; i < 2; i++) {
@@ -796,9 +801,12 @@ test_threads(bool reader)
     if (reader) {
         pthread_create(&threads[2], NULL, read_some, NULL);
     }
-    while ((n_senders || n + n_read < 2 * N_SENT) && seconds() < end) {
-        long length = ring_take(&ring, buffer, false);
+    do {
+        long length;
 
+        /* All that was sent before this is seen after it. */
+        idle = !n_senders;
+        length = ring_take(&ring, buffer, false);
         if (length == LEN) {
             int sender = buffer[6] == 10;
             uint32_t number;
@@ -809,12 +817,15 @@ test_threads(bool reader)
             buffer[6] = 2;
             ordered &= frame_is(buffer, LEN, number);
             n++;
-        } else if (length < 0) {
+            idle = false;
+        } else if (length) {
+            ordered = false;
             break;
         } else if (ring_wants_wakeup(&ring)) {
             must(wakeup(&ring));
+            idle = false;
         }
-    }
+    } while (!idle);
     for (int i = 0; i < 2 + reader; i++) {
         pthread_join(threads[i], NULL);
     }
