@@ -102,7 +102,8 @@ static void turbotap_ring_drop(struct turbotap_ring *ring)
 
 /*
  * Takes places of chunks from the fill ring until there are 'n' of them, at
- * most TURBOTAP_RING_PIECES.  Returns false if there are not so many.
+ * most TURBOTAP_RING_PIECES.  Returns false if there are not so many, or if too
+ * many are bad: the next call goes on from there.
  */
 static bool turbotap_ring_take_chunks(struct turbotap_ring *ring,
 				      unsigned int n)
@@ -117,6 +118,7 @@ static bool turbotap_ring_take_chunks(struct turbotap_ring *ring,
 	entries = smp_load_acquire(&head->producer) - ring->fill_consumer;
 	if (unlikely(entries > ring->mask + 1))
 		return false;
+	entries = min_t(u32, entries, TURBOTAP_RING_PIECES);
 
 	for (; entries && ring->n_chunks < n; entries--) {
 		u32 i = ring->fill_consumer++ & ring->mask;
