@@ -116,6 +116,9 @@ struct turbotap_send {
  * @consumer: how many entries were taken out; only who consumes writes it
  * @flags: of the fill ring, %TURBOTAP_NEED_WAKEUP or 0; only the kernel writes
  *	it
+ * @pad1: keeps the others on cache lines of their own, as the following
+ * @pad2: unused
+ * @pad3: unused
  *
  * Entry number i is element i modulo the number of entries of the ring's array.
  */
@@ -153,6 +156,7 @@ struct turbotap_ring_head {
  *	have room for, or refused by tun; as in struct xdp_statistics
  * @rx_invalid_descs: entries of the fill ring that were not places of chunks,
  *	and were not used
+ * @pad: unused
  *
  * The entries of the fill ring follow at once, those of the RX ring after them.
  * The chunks begin with the first that begins behind these; a chunk's place is
