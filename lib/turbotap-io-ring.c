@@ -165,7 +165,12 @@ open_ring(struct ring_queue *rq, uint32_t hdr_len)
     rq->fill = (uint64_t *) (rq->rings + 1);
     rq->rx = (const struct xdp_desc *) (rq->fill + N_CHUNKS);
     req.addr = (uintptr_t) area;
-    return ioctl(rq->fd, TURBOTAP_RX_RING, &req) < 0 ? errno : 0;
+    if (ioctl(rq->fd, TURBOTAP_RX_RING, &req) < 0) {
+        return errno;
+    }
+    /* A child would have a copy of it, at once, since it is locked. */
+    madvise(area, req.size, MADV_DONTFORK);
+    return 0;
 }
 
 static void
