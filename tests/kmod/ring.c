@@ -29,6 +29,15 @@ open_ring(uint32_t entries, uint32_t n_chunks)
     return ring;
 }
 
+/* Takes what waits in the queue, outside of any ring. */
+static void
+drain_queue(void)
+{
+    while (read(queue, buffer, sizeof buffer) > 0) {
+        continue;
+    }
+}
+
 static int
 wakeup(const struct ring *ring)
 {
@@ -354,9 +363,7 @@ test_scribble(void)
     host_sends(host, LEN, 0, 12);
     ok(ring_count(&ring) > 0, "the same chunk twice");
     ring_close(&ring);
-    while (read(queue, buffer, sizeof buffer) > 0) {
-        continue;
-    }
+    drain_queue();
 
     /* Nobody works for long to find a good place among bad ones. */
     ring = open_ring(1024, 1);
@@ -546,9 +553,7 @@ test_netpoll(void)
         return;
     }
     kmsg = must(open("/dev/kmsg", O_WRONLY | O_CLOEXEC));
-    while (read(queue, buffer, sizeof buffer) > 0) {
-        continue;
-    }
+    drain_queue();
     ring = open_ring(64, 64);
     must(write(kmsg, "<1>one\n", 7));
     ok(becomes_readable(ring.sock), "a message");
@@ -566,9 +571,7 @@ test_netpoll(void)
     ring_close(&ring);
     close(kmsg);
     /* The kernel may have had more to say. */
-    while (read(queue, buffer, sizeof buffer) > 0) {
-        continue;
-    }
+    drain_queue();
 }
 
 /* Waits in poll() for a frame to come into the ring of 'fd'. */
@@ -716,9 +719,7 @@ test_memory(void)
     host_sends(host, LEN, 0, 70);
     is(wakeup(&ring), 0, "an area that is unmapped");
     close(ring.sock);
-    while (read(queue, buffer, sizeof buffer) > 0) {
-        continue;
-    }
+    drain_queue();
     host_sends(host, LEN, 0, 1);
     is(read(queue, buffer, sizeof buffer), LEN, "nothing was harmed");
 }
