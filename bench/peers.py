@@ -29,7 +29,7 @@ IO_STATUS = {"socket": ("ring", "socket")}
 
 
 def is_turbotap(kind):
-    return kind in ("turbotap", "turbotap-internal")
+    return kind in ("turbotap", "turbotap-nonpmd", "turbotap-internal")
 
 
 class Peer:
@@ -184,10 +184,11 @@ def pmd_cpus(n):
 
 class Switch(Peer):
     """ovs-vswitchd with two ports of 'kind', one of tap, system, afxdp,
-    turbotap, of 'io' if it is the latter, with 'queues' each; with 'tso', the
-    hosts leave checksums and the segmentation of TCP to the switch; with
-    'kind_of_a', the port to host a is of that kind, turbotap-internal, too: as
-    the host's own port with other_config:turbotap-internal."""
+    turbotap, turbotap-nonpmd, of 'io' if it is one of the latter, with
+    'queues' each; with 'tso', the hosts leave checksums and the segmentation
+    of TCP to the switch; with 'kind_of_a', the port to host a is of that kind,
+    turbotap-internal, too: as the host's own port with
+    other_config:turbotap-internal."""
 
     # Kinds that a PMD thread polls; the others are the main thread's.
     PMD_KINDS = ("afxdp", "turbotap", "turbotap-internal", "dpdk")
@@ -317,9 +318,15 @@ class Switch(Peer):
                 self.ovs.vsctl("set", "interface", DEVICES[host],
                                "options:offload=" + ("auto" if on else "off"))
 
-    def add_idle_ports(self, n):
-        """Adds ports that get no traffic until there are 'n' of them.  Returns
-        how many seconds the switch took."""
+    def set_broadcast(self, on):
+        """Sends what comes from host a to all ports, or to host b only."""
+        self.ovs.ofctl("add-flow", "br0",
+                       "in_port=1,actions=" + ("all" if on else "output:2"))
+
+    def add_idle_ports(self, n, up=True):
+        """Adds ports that get no traffic until there are 'n' of them, and
+        brings their devices 'up'.  Returns how many seconds the switch
+        took."""
         names = ["i%d" % i for i in range(self.idle_ports, n)]
         self.idle_ports = n
         if not names:
@@ -338,9 +345,10 @@ class Switch(Peer):
                                 "interface", "error!=[]").strip()
         if errors:
             raise Error(errors.splitlines()[0])
-        machine.run(["ip", "-batch", "-"], ns=self.namespaces["switch"],
-                    text="".join("link set %s up\n" % name
-                                 for name in names))
+        if up:
+            machine.run(["ip", "-batch", "-"], ns=self.namespaces["switch"],
+                        text="".join("link set %s up\n" % name
+                                     for name in names))
         return elapsed
 
     def wait_for_idle_ports(self):

@@ -73,7 +73,7 @@ def rows(results):
     """Returns the rows of the table, for what was measured."""
     found = []
     for name in results.runs:
-        if name.startswith("forward, "):
+        if name.startswith(("forward, ", "broadcast, ")):
             found.append(Row(name, "kframe/s", name, scale=1e3))
         elif name.startswith("idle, "):
             found.append(Row(name, "kframe/s", name, scale=1e3))

@@ -278,6 +278,18 @@ def forward_alone(tools, peer, seconds, default):
         return forward(tools, peer, seconds, flows=1000, burst=1)
 
 
+def broadcast(tools, peer, seconds, n):
+    """Forwards frames as forward() does, to host b and to 'n' ports that are
+    down."""
+    peer.add_idle_ports(n, up=False)
+    peer.set_broadcast(True)
+    try:
+        return forward(tools, peer, seconds)
+    finally:
+        peer.set_broadcast(False)
+        peer.delete_idle_ports()
+
+
 def many_ports(peer, n):
     """Adds 'n' ports to 'peer' at once, brings them up and deletes them.
     'value' is how many seconds it takes to add them, 'delete' to delete them,
