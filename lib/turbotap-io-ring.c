@@ -60,9 +60,7 @@ struct ring_queue {
     uint32_t rx_consumer;       /* Entries taken out of the RX ring. */
     uint64_t dropped;           /* Of the module's count of lost frames, what
                                  * is in ours. */
-
-    unsigned int n_bufs;        /* Empty buffers, the last the next. */
-    struct turbotap_buf bufs[TURBOTAP_BURST];
+    struct turbotap_buf_stack empty;
 };
 
 static struct ring_queue *
@@ -220,7 +218,7 @@ ring_poll_fd(const struct turbotap_queue *queue)
 static unsigned int
 ring_room(const struct turbotap_queue *queue)
 {
-    return TURBOTAP_BURST - ring_queue_cast(queue)->n_bufs;
+    return turbotap_buf_stack_room(&ring_queue_cast(queue)->empty);
 }
 
 static unsigned int
@@ -228,14 +226,11 @@ ring_fill(struct turbotap_queue *queue, const struct turbotap_buf *bufs,
           unsigned int n)
 {
     struct ring_queue *rq = ring_queue_cast(queue);
-    unsigned int i;
 
-    for (i = 0; i < n && rq->n_bufs < TURBOTAP_BURST; i++) {
-        rq->bufs[rq->n_bufs++] = bufs[i];
-    }
+    n = turbotap_buf_stack_put(&rq->empty, bufs, n);
 
     /* From the first time on it takes frames. */
-    if (!rq->fill_producer && i) {
+    if (!rq->fill_producer && n) {
         for (; rq->fill_producer < N_CHUNKS; rq->fill_producer++) {
             rq->fill[rq->fill_producer] = (FIRST_CHUNK
                                            + rq->fill_producer * CHUNK_SIZE);
@@ -243,30 +238,20 @@ ring_fill(struct turbotap_queue *queue, const struct turbotap_buf *bufs,
         __atomic_store_n(&rq->rings->fill.producer, rq->fill_producer,
                          __ATOMIC_RELEASE);
     }
-    return i;
+    return n;
 }
 
 static unsigned int
 ring_reclaim(struct turbotap_queue *queue, struct turbotap_buf *bufs,
              unsigned int n)
 {
-    struct ring_queue *rq = ring_queue_cast(queue);
-    unsigned int i;
-
-    for (i = 0; i < n && rq->n_bufs; i++) {
-        bufs[i] = rq->bufs[--rq->n_bufs];
-    }
-    return i;
+    return turbotap_buf_stack_take(&ring_queue_cast(queue)->empty, bufs, n);
 }
 
 static void
 ring_trim(struct turbotap_queue *queue)
 {
-    struct ring_queue *rq = ring_queue_cast(queue);
-
-    for (unsigned int i = 0; i < rq->n_bufs; i++) {
-        turbotap_buf_trim(&rq->bufs[i]);
-    }
+    turbotap_buf_stack_trim(&ring_queue_cast(queue)->empty);
 }
 
 /* Takes the next frame out of the RX ring of 'rq', copies as much of it as
@@ -306,7 +291,7 @@ take_frames(struct ring_queue *rq, struct turbotap_buf *bufs, unsigned int n,
         return false;
     }
     while (i < n && rq->rx_consumer != producer) {
-        struct turbotap_buf *buf = &rq->bufs[rq->n_bufs - 1];
+        struct turbotap_buf *buf = &rq->empty.bufs[rq->empty.n - 1];
         size_t length = take_frame(rq, buf);
 
         if (length > buf->size) {
@@ -316,7 +301,7 @@ take_frames(struct ring_queue *rq, struct turbotap_buf *bufs, unsigned int n,
         } else {
             bufs[i] = *buf;
             bufs[i++].size = length;
-            rq->n_bufs--;
+            rq->empty.n--;
         }
     }
     __atomic_store_n(&rq->rings->rx.consumer, rq->rx_consumer,
@@ -358,8 +343,8 @@ ring_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
     struct ring_queue *rq = ring_queue_cast(queue);
     bool any;
 
-    if (n > rq->n_bufs) {
-        n = rq->n_bufs;
+    if (n > rq->empty.n) {
+        n = rq->empty.n;
     }
     if (!n) {
         return EAGAIN;

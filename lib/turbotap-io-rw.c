@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <linux/if_ether.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "turbotap-util.h"
@@ -21,10 +20,7 @@
 struct rw_queue {
     struct turbotap_queue up;   /* Must be first. */
     int fd;                     /* The tap's queue, the caller's. */
-
-    /* Empty buffers, in no order. */
-    struct turbotap_buf bufs[TURBOTAP_BURST];
-    unsigned int n_bufs;
+    struct turbotap_buf_stack empty;
 };
 
 static struct rw_queue *
@@ -71,45 +67,27 @@ rw_poll_fd(const struct turbotap_queue *queue)
 static unsigned int
 rw_room(const struct turbotap_queue *queue)
 {
-    return TURBOTAP_BURST - rw_queue_cast(queue)->n_bufs;
+    return turbotap_buf_stack_room(&rw_queue_cast(queue)->empty);
 }
 
 static unsigned int
 rw_fill(struct turbotap_queue *queue, const struct turbotap_buf *bufs,
         unsigned int n)
 {
-    struct rw_queue *rw = rw_queue_cast(queue);
-
-    if (n > rw_room(queue)) {
-        n = rw_room(queue);
-    }
-    memcpy(&rw->bufs[rw->n_bufs], bufs, n * sizeof *bufs);
-    rw->n_bufs += n;
-    return n;
+    return turbotap_buf_stack_put(&rw_queue_cast(queue)->empty, bufs, n);
 }
 
 static unsigned int
 rw_reclaim(struct turbotap_queue *queue, struct turbotap_buf *bufs,
            unsigned int n)
 {
-    struct rw_queue *rw = rw_queue_cast(queue);
-
-    if (n > rw->n_bufs) {
-        n = rw->n_bufs;
-    }
-    rw->n_bufs -= n;
-    memcpy(bufs, &rw->bufs[rw->n_bufs], n * sizeof *bufs);
-    return n;
+    return turbotap_buf_stack_take(&rw_queue_cast(queue)->empty, bufs, n);
 }
 
 static void
 rw_trim(struct turbotap_queue *queue)
 {
-    struct rw_queue *rw = rw_queue_cast(queue);
-
-    for (unsigned int i = 0; i < rw->n_bufs; i++) {
-        turbotap_buf_trim(&rw->bufs[i]);
-    }
+    turbotap_buf_stack_trim(&rw_queue_cast(queue)->empty);
 }
 
 static int
@@ -117,14 +95,15 @@ rw_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
         unsigned int n, unsigned int *n_rx)
 {
     struct rw_queue *rw = rw_queue_cast(queue);
+    struct turbotap_buf_stack *empty = &rw->empty;
     unsigned int n_syscalls = 0;
     unsigned int n_good = 0;
     int error = 0;
 
     /* Bad frames count against the batch, too: a flood of them must not keep
      * the thread here. */
-    while (n_syscalls < n && rw->n_bufs) {
-        struct turbotap_buf *buf = &rw->bufs[rw->n_bufs - 1];
+    while (n_syscalls < n && empty->n) {
+        struct turbotap_buf *buf = &empty->bufs[empty->n - 1];
         ssize_t retval = read(rw->fd, buf->data, buf->size);
 
         n_syscalls++;
@@ -143,7 +122,7 @@ rw_recv(struct turbotap_queue *queue, struct turbotap_buf *bufs,
         } else {
             bufs[n_good] = *buf;
             bufs[n_good++].size = retval;
-            rw->n_bufs--;
+            empty->n--;
         }
     }
     turbotap_count(&queue->counters.syscalls, n_syscalls);

@@ -232,6 +232,46 @@ turbotap_queue_retract_drop(struct turbotap_queue *queue,
                    -1);
 }
 
+unsigned int
+turbotap_buf_stack_put(struct turbotap_buf_stack *stack,
+                       const struct turbotap_buf *bufs, unsigned int n)
+{
+    unsigned int room = turbotap_buf_stack_room(stack);
+
+    if (n > room) {
+        n = room;
+    }
+    memcpy(&stack->bufs[stack->n], bufs, n * sizeof *bufs);
+    stack->n += n;
+    return n;
+}
+
+unsigned int
+turbotap_buf_stack_room(const struct turbotap_buf_stack *stack)
+{
+    return TURBOTAP_BURST - stack->n;
+}
+
+unsigned int
+turbotap_buf_stack_take(struct turbotap_buf_stack *stack,
+                        struct turbotap_buf *bufs, unsigned int n)
+{
+    if (n > stack->n) {
+        n = stack->n;
+    }
+    stack->n -= n;
+    memcpy(bufs, &stack->bufs[stack->n], n * sizeof *bufs);
+    return n;
+}
+
+void
+turbotap_buf_stack_trim(const struct turbotap_buf_stack *stack)
+{
+    for (unsigned int i = 0; i < stack->n; i++) {
+        turbotap_buf_trim(&stack->bufs[i]);
+    }
+}
+
 void
 turbotap_buf_trim(const struct turbotap_buf *buf)
 {

@@ -344,6 +344,23 @@ turbotap_count(uint64_t *counter, uint64_t n)
                      __ATOMIC_RELAXED);
 }
 
+/* For I/O classes: the empty buffers of a receive queue, the last the next to
+ * be written to. */
+struct turbotap_buf_stack {
+    unsigned int n;
+    struct turbotap_buf bufs[TURBOTAP_BURST];
+};
+
+/* What fill(), room(), reclaim() and trim() of a class that has its empty
+ * buffers in 'stack' do with them, and return. */
+unsigned int turbotap_buf_stack_put(struct turbotap_buf_stack *stack,
+                                    const struct turbotap_buf *,
+                                    unsigned int n);
+unsigned int turbotap_buf_stack_room(const struct turbotap_buf_stack *stack);
+unsigned int turbotap_buf_stack_take(struct turbotap_buf_stack *stack,
+                                     struct turbotap_buf *, unsigned int n);
+void turbotap_buf_stack_trim(const struct turbotap_buf_stack *stack);
+
 /* For I/O classes: gives the pages that the empty 'buf' has to itself back to
  * the system, locked ones, too, if that can be done (Linux 5.18). */
 void turbotap_buf_trim(const struct turbotap_buf *buf);
