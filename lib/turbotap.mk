@@ -44,7 +44,10 @@ turbotap_sources = \
 	lib/turbotap-vnet.c \
 	lib/turbotap-vnet.h
 if HAVE_LIBURING
-turbotap_sources += lib/turbotap-io-uring.c
+turbotap_sources += \
+	lib/turbotap-io-uring.c \
+	lib/turbotap-uring.c \
+	lib/turbotap-uring.h
 endif
 
 # The netdev classes: what knows Open vSwitch.
