@@ -3,8 +3,8 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* The host's view of a turbotap netdev: the settings of its link, and what
- * becomes of it.  Must not know queues or frames. */
+/* The host's view of a turbotap netdev: where its link is, and its settings.
+ * Must not know queues or frames. */
 
 #include <config.h>
 
@@ -12,12 +12,9 @@
 
 #include <errno.h>
 #include <net/if.h>
-#include <poll.h>
 #include <unistd.h>
 
-#include "coverage.h"
 #include "openvswitch/dynamic-string.h"
-#include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
 #include "packets.h"
 #include "smap.h"
@@ -25,31 +22,14 @@
 
 VLOG_DEFINE_THIS_MODULE(netdev_turbotap_link);
 
-COVERAGE_DEFINE(turbotap_link_event);
-
 static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(5, 20);
-
-/* How long to wait before a device that was deleted is made again, and between
- * two attempts to do so, in ms. */
-#define REMAKE_MS 1000
-
-/* All netdev_turbotaps, for link events. */
-static struct ovs_mutex turbotaps_mutex = OVS_MUTEX_INITIALIZER;
-static struct ovs_list all_turbotaps OVS_GUARDED_BY(turbotaps_mutex)
-    = OVS_LIST_INITIALIZER(&all_turbotaps);
-
-/* Is there one that is 'gone' or 'ending'? */
-static bool unsettled OVS_GUARDED_BY(turbotaps_mutex);
 
 /* Requests about links. */
 static struct ovs_mutex link_mutex = OVS_MUTEX_INITIALIZER;
 static struct turbotap_link *links OVS_GUARDED_BY(link_mutex);
 
-/* Reports changes of links.  Only the main thread uses it. */
-static struct turbotap_watch *watch;
-
-/* Opens 'links' and 'watch' when they are needed first.  Returns 0 or a
- * positive errno value. */
+/* Opens 'links', and the watch on them, when they are needed first.  Returns 0
+ * or a positive errno value. */
 static int
 open_links(void)
     OVS_REQUIRES(link_mutex)
@@ -59,8 +39,8 @@ open_links(void)
     if (!links) {
         error = turbotap_link_open(&links);
     }
-    if (!error && !watch) {
-        error = turbotap_watch_open(&watch);
+    if (!error) {
+        error = netdev_turbotap_open_watch();
     }
     if (error) {
         VLOG_ERR_RL(&rl, "could not open rtnetlink (%s)", ovs_strerror(error));
@@ -153,7 +133,7 @@ device_lost(struct netdev_turbotap *tt)
     VLOG_WARN("%s: the device was deleted from outside", tt_name(tt));
     tt->gone = true;
     tt->ending = false;
-    tt->remake_at = time_msec() + REMAKE_MS;
+    tt->remake_at = time_msec() + NETDEV_TURBOTAP_REMAKE_MS;
     tt->linux_.cache_valid = 0;
     tt->lost_rx_dropped += tt->link.stats.tx_dropped - tt->base_tx_dropped;
     tt->base_tx_dropped = tt->link.stats.tx_dropped;
@@ -219,164 +199,6 @@ netdev_turbotap_read_link_stats(struct netdev_turbotap *tt)
         tt->link.stats = info.stats;
     }
     return error;
-}
-
-/* Returns true if 'event' may tell something of the device of 'tt'.  It is not
- * believed any further: it may be of another link that has the place of ours
- * by now. */
-static bool
-concerns(const struct turbotap_event *event, const struct netdev_turbotap *tt)
-    OVS_REQUIRES(tt->linux_.mutex)
-{
-    switch (event->type) {
-    case TURBOTAP_LINK_CHANGED:
-    case TURBOTAP_LINK_DELETED:
-        return (event->nsid == tt->place.nsid
-                && event->info.ifindex == tt->place.ifindex);
-    case TURBOTAP_NETNS_DELETED:
-        return event->nsid == tt->place.nsid;
-    case TURBOTAP_LINKS_LOST:
-        return true;
-    default:
-        OVS_NOT_REACHED();
-    }
-}
-
-static void
-handle_event(const struct turbotap_event *event)
-    OVS_REQUIRES(turbotaps_mutex)
-{
-    struct netdev_turbotap *tt;
-
-    COVERAGE_INC(turbotap_link_event);
-    LIST_FOR_EACH (tt, list_node, &all_turbotaps) {
-        ovs_mutex_lock(&tt->linux_.mutex);
-        if (!tt->gone && concerns(event, tt)) {
-            netdev_turbotap_update_link(tt);
-        }
-        ovs_mutex_unlock(&tt->linux_.mutex);
-    }
-}
-
-/* Does what there is to do for netdevs whose device is about to be deleted, or
- * was. */
-static void
-settle(void)
-    OVS_REQUIRES(turbotaps_mutex)
-{
-    struct netdev_turbotap *tt;
-
-    unsettled = false;
-    LIST_FOR_EACH (tt, list_node, &all_turbotaps) {
-        ovs_mutex_lock(&tt->linux_.mutex);
-        if (tt->ending) {
-            tt->ending = false;
-            netdev_turbotap_update_link(tt);
-        }
-        if (tt->gone && tt->rxqs && !tt->new_dev
-            && time_msec() >= tt->remake_at) {
-            tt->remake_at = time_msec() + REMAKE_MS;
-            netdev_turbotap_remake_device(tt);
-        }
-        unsettled |= tt->ending || (tt->gone && tt->rxqs);
-        ovs_mutex_unlock(&tt->linux_.mutex);
-    }
-}
-
-/* Has the keeper, which is a new one, hold all devices. */
-static void
-keep_all(void)
-    OVS_REQUIRES(turbotaps_mutex)
-{
-    struct netdev_turbotap *tt;
-
-    LIST_FOR_EACH (tt, list_node, &all_turbotaps) {
-        ovs_mutex_lock(&tt->linux_.mutex);
-        if (!tt->gone && tt->rxqs) {
-            netdev_turbotap_keep(tt);
-        }
-        ovs_mutex_unlock(&tt->linux_.mutex);
-    }
-}
-
-void
-netdev_turbotap_run(const struct netdev_class *class)
-{
-    struct turbotap_event event;
-    int error;
-
-    /* Once for all classes. */
-    if (strcmp(class->type, "turbotap")) {
-        return;
-    }
-    netdev_turbotap_reap(NULL);
-    netdev_turbotap_restore_internal();
-    if (!watch) {
-        return;
-    }
-    ovs_mutex_lock(&turbotaps_mutex);
-    if (netdev_turbotap_keeper_run()) {
-        keep_all();
-    }
-    while (!(error = turbotap_watch_next(watch, &event))) {
-        handle_event(&event);
-    }
-    settle();
-    ovs_mutex_unlock(&turbotaps_mutex);
-    if (error != EAGAIN) {
-        VLOG_WARN_RL(&rl, "could not receive link events (%s)",
-                     ovs_strerror(error));
-    }
-}
-
-static void
-netdev_turbotap_wait(const struct netdev_class *class OVS_UNUSED)
-{
-    struct netdev_turbotap *tt;
-
-    if (!watch) {
-        return;
-    }
-    poll_fd_wait(turbotap_watch_fd(watch), POLLIN);
-    netdev_turbotap_keeper_wait();
-
-    ovs_mutex_lock(&turbotaps_mutex);
-    if (unsettled) {
-        LIST_FOR_EACH (tt, list_node, &all_turbotaps) {
-            ovs_mutex_lock(&tt->linux_.mutex);
-            if (tt->ending) {
-                /* Of the end of a namespace there is no event.  But a queue
-                 * that receives nothing wakes up when its device is
-                 * deleted. */
-                poll_fd_wait(turbotap_dev_n_txq(tt->dev)
-                             ? turbotap_dev_txq_fd(tt->dev, 0)
-                             : identity(tt), POLLIN);
-            }
-            if (tt->gone && tt->rxqs) {
-                poll_timer_wait_until(tt->remake_at);
-            }
-            ovs_mutex_unlock(&tt->linux_.mutex);
-        }
-    }
-    ovs_mutex_unlock(&turbotaps_mutex);
-}
-
-/* Makes link events reach 'tt' from now on. */
-void
-netdev_turbotap_watch_link(struct netdev_turbotap *tt)
-{
-    ovs_mutex_lock(&turbotaps_mutex);
-    ovs_list_push_back(&all_turbotaps, &tt->list_node);
-    ovs_mutex_unlock(&turbotaps_mutex);
-}
-
-/* Makes link events no longer reach 'tt'. */
-void
-netdev_turbotap_unwatch_link(struct netdev_turbotap *tt)
-{
-    ovs_mutex_lock(&turbotaps_mutex);
-    ovs_list_remove(&tt->list_node);
-    ovs_mutex_unlock(&turbotaps_mutex);
 }
 
 /* Stores the alias of the link called 'name' in the switch's network namespace
@@ -731,8 +553,6 @@ netdev_turbotap_update_flags(struct netdev *netdev, enum netdev_flags off,
 void
 netdev_turbotap_link_init_class(struct netdev_class *class)
 {
-    class->run = netdev_turbotap_run;
-    class->wait = netdev_turbotap_wait;
     class->set_etheraddr = netdev_turbotap_set_etheraddr;
     class->get_etheraddr = netdev_turbotap_get_etheraddr;
     class->get_mtu = netdev_turbotap_get_mtu;

@@ -14,7 +14,8 @@
  *     netdev-turbotap-internal.c what type "internal" stands for
  *     netdev-turbotap-device.c   the device: found, made, kept, made again
  *     netdev-turbotap-keep.c     the same while no switch runs
- *     netdev-turbotap-link.c     the link: its settings and its changes
+ *     netdev-turbotap-link.c     the link: where it is, its settings
+ *     netdev-turbotap-watch.c    its changes, and its end
  *     netdev-turbotap-inherit.c  what netdev-linux does by a link's name
  *     netdev-turbotap-stats.c    statistics and status
  *     netdev-turbotap-compat.h   what differs between releases
@@ -193,6 +194,7 @@ tt_name(const struct netdev_turbotap *tt)
 void netdev_turbotap_receive_init_class(struct netdev_class *class);
 void netdev_turbotap_send_init_class(struct netdev_class *class);
 void netdev_turbotap_link_init_class(struct netdev_class *class);
+void netdev_turbotap_watch_init_class(struct netdev_class *class);
 void netdev_turbotap_inherit_init_class(struct netdev_class *class);
 void netdev_turbotap_stats_init_class(struct netdev_class *class);
 
@@ -297,13 +299,21 @@ int netdev_turbotap_adopt_link(struct turbotap_dev *, const char *alias,
 void netdev_turbotap_set_link(struct netdev_turbotap *,
                               const struct turbotap_place *,
                               const struct turbotap_link_info *);
-void netdev_turbotap_watch_link(struct netdev_turbotap *);
-void netdev_turbotap_unwatch_link(struct netdev_turbotap *);
 int netdev_turbotap_update_link(struct netdev_turbotap *);
 int netdev_turbotap_read_link_stats(struct netdev_turbotap *);
 void netdev_turbotap_apply_mtu(struct netdev_turbotap *);
 void netdev_turbotap_link_get_status(const struct netdev_turbotap *,
                                      struct smap *);
+
+/* netdev-turbotap-watch.c. */
+
+/* How long to wait before a device that was deleted is made again, and between
+ * two attempts to do so, in ms. */
+#define NETDEV_TURBOTAP_REMAKE_MS 1000
+
+int netdev_turbotap_open_watch(void);
+void netdev_turbotap_watch_link(struct netdev_turbotap *);
+void netdev_turbotap_unwatch_link(struct netdev_turbotap *);
 
 /* netdev-turbotap-stats.c. */
 void netdev_turbotap_add_queue_stats(struct turbotap_queue_stats *sum,

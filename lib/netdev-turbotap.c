@@ -571,6 +571,7 @@ init_class(struct netdev_class *class, const char *type, bool is_pmd)
     netdev_turbotap_receive_init_class(class);
     netdev_turbotap_send_init_class(class);
     netdev_turbotap_link_init_class(class);
+    netdev_turbotap_watch_init_class(class);
     netdev_turbotap_inherit_init_class(class);
     netdev_turbotap_stats_init_class(class);
 }

@@ -42,7 +42,9 @@ turbotap_sources = \
 	lib/turbotap-queue.h \
 	lib/turbotap-util.h \
 	lib/turbotap-vnet.c \
-	lib/turbotap-vnet.h
+	lib/turbotap-vnet.h \
+	lib/turbotap-watch.c \
+	lib/turbotap-watch.h
 if HAVE_LIBURING
 turbotap_sources += \
 	lib/turbotap-io-uring.c \
@@ -65,6 +67,7 @@ turbotap_netdev_sources = \
 	lib/netdev-turbotap-receive.c \
 	lib/netdev-turbotap-send.c \
 	lib/netdev-turbotap-stats.c \
+	lib/netdev-turbotap-watch.c \
 	lib/netdev-turbotap.c \
 	lib/netdev-turbotap.h
 

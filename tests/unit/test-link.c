@@ -3,14 +3,14 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* Tests of turbotap-link.h: requests, and the watch.  It must not know how
- * rtnetlink is spoken, except to forge the messages that no device here
+/* Tests of turbotap-link.h, requests, and turbotap-watch.h.  It must not know
+ * how rtnetlink is spoken, except to forge the messages that no device here
  * sends. */
 
 #include <config.h>
 
 #include "host.h"
-#include "turbotap-link.h"
+#include "turbotap-watch.h"
 
 #include <arpa/inet.h>
 #include <dlfcn.h>
