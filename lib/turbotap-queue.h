@@ -262,8 +262,8 @@ struct turbotap_io {
 /* Stores in '*io' the classes that do best on the tap queue 'fd', and writes
  * why into the 'size' octets at 'reason': what turbotap_io_best() does and, if
  * that is a class that may be slower than turbotap_io_rw on some CPUs, what
- * either costs here.  That is measured once, by sending to /dev/null, which
- * takes half a millisecond where a frame takes 0.2 us. */
+ * either costs here, in each direction.  That is measured once, which takes
+ * some milliseconds (turbotap-cost.h). */
 void turbotap_io_choose(int fd, struct turbotap_io *io, char *reason,
                         size_t size);
 

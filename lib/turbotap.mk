@@ -10,6 +10,8 @@
 turbotap_sources = \
 	lib/turbotap-addrs.c \
 	lib/turbotap-addrs.h \
+	lib/turbotap-cost.c \
+	lib/turbotap-cost.h \
 	lib/turbotap-csum.c \
 	lib/turbotap-csum.h \
 	lib/turbotap-dev.c \

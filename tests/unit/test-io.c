@@ -24,8 +24,14 @@
 
 #define TAP "tti0"
 
-/* How much longer each takes, in us. */
-static unsigned int write_delay, ring_delay;
+/* How much longer each takes, in us: a call and a batch by ring, to receive
+ * and to send. */
+struct delays {
+    unsigned int read, write;
+    unsigned int ring_read, ring_write;
+};
+
+static struct delays delays;
 
 static void
 delay(unsigned int us)
@@ -42,6 +48,20 @@ delay(unsigned int us)
 /* These take the place of the libraries'. */
 
 ssize_t
+read(int fd, void *data, size_t size)
+{
+    static ssize_t (*real)(int, void *, size_t);
+
+    if (!real) {
+        *(void **) &real = dlsym(RTLD_NEXT, "read");
+    }
+    if (delays.read) {
+        delay(delays.read);
+    }
+    return real(fd, data, size);
+}
+
+ssize_t
 write(int fd, const void *data, size_t size)
 {
     static ssize_t (*real)(int, const void *, size_t);
@@ -49,14 +69,30 @@ write(int fd, const void *data, size_t size)
     if (!real) {
         *(void **) &real = dlsym(RTLD_NEXT, "write");
     }
-    if (write_delay) {
-        delay(write_delay);
+    if (delays.write) {
+        delay(delays.write);
     }
     return real(fd, data, size);
 }
 
 struct io_uring;
+int io_uring_submit(struct io_uring *);
 int io_uring_submit_and_wait(struct io_uring *, unsigned int);
+
+/* Arms a read. */
+int
+io_uring_submit(struct io_uring *ring)
+{
+    static int (*real)(struct io_uring *);
+
+    if (!real) {
+        *(void **) &real = dlsym(RTLD_NEXT, "io_uring_submit");
+    }
+    if (delays.ring_read) {
+        delay(delays.ring_read);
+    }
+    return real(ring);
+}
 
 int
 io_uring_submit_and_wait(struct io_uring *ring, unsigned int n)
@@ -66,8 +102,8 @@ io_uring_submit_and_wait(struct io_uring *ring, unsigned int n)
     if (!real) {
         *(void **) &real = dlsym(RTLD_NEXT, "io_uring_submit_and_wait");
     }
-    if (ring_delay) {
-        delay(ring_delay);
+    if (delays.ring_write) {
+        delay(delays.ring_write);
     }
     return real(ring, n);
 }
@@ -79,9 +115,10 @@ struct choice {
     bool again;                 /* Was it the same the second time? */
 };
 
-/* Has another process choose for TAP, and stores what it chose in '*choice'. */
+/* Has another process choose for TAP, on a machine with delays 'd', and stores
+ * what it chose in '*choice'. */
 static void
-choose(unsigned int write_us, unsigned int ring_us, struct choice *choice)
+choose(const struct delays *d, struct choice *choice)
 {
     int fds[2], status;
     pid_t pid;
@@ -97,12 +134,11 @@ choose(unsigned int write_us, unsigned int ring_us, struct choice *choice)
         if (turbotap_dev_open(TAP, true, &dev)) {
             _exit(1);
         }
-        write_delay = write_us;
-        ring_delay = ring_us;
+        delays = *d;
         turbotap_io_choose(turbotap_dev_rxq_fd(dev, 0), &io, mine.reason,
                            sizeof mine.reason);
         turbotap_io_format(&io, mine.name);
-        write_delay = ring_delay = 0;
+        memset(&delays, 0, sizeof delays);
         turbotap_io_choose(turbotap_dev_rxq_fd(dev, 0), &io, again,
                            sizeof again);
         mine.again = !strcmp(again, mine.reason);
@@ -132,38 +168,58 @@ have_uring(void)
     return have;
 }
 
-/* Asserts that 'name' is chosen, each time, if a write takes 'write_us' and a
- * ring 'ring_us' longer, and that the reason says what was 'measured'. */
+/* Asserts that 'name' is chosen, each time, with delays 'd', and that the
+ * reason says what was measured: no less than these. */
 static void
-check_choice(unsigned int write_us, unsigned int ring_us, const char *name,
-             const char *measured)
+check_choice(const struct delays *d, const char *name)
 {
+    unsigned int read_ns, write_ns, ring_read_ns, ring_write_ns;
     struct choice choice;
+    const char *s;
 
     if (!have_uring()) {
         skip();
     }
-    choose(write_us, ring_us, &choice);
+    choose(d, &choice);
     assert_string_equal(choice.name, name);
-    assert_non_null(strstr(choice.reason, "socket: "));
-    assert_non_null(strstr(choice.reason, measured));
-    assert_non_null(strstr(choice.reason, " ns by rw, "));
-    assert_non_null(strstr(choice.reason, " by uring"));
     assert_true(choice.again);
+    assert_non_null(strstr(choice.reason, "socket: "));
+    s = strstr(choice.reason, "; measured for a frame, ");
+    assert_non_null(s);
+    assert_int_equal(sscanf(s, "; measured for a frame, to receive and to "
+                            "send: %u and %u ns by rw, %u and %u by uring",
+                            &read_ns, &write_ns, &ring_read_ns,
+                            &ring_write_ns), 4);
+    assert_true(read_ns > d->read * 1000);
+    assert_true(write_ns > d->write * 1000);
+    assert_true(ring_read_ns > d->ring_read * 1000 / TURBOTAP_BURST);
+    assert_true(ring_write_ns > d->ring_write * 1000 / TURBOTAP_BURST);
 }
 
 static void
 test_dear_calls(void **state)
 {
     (void) state;
-    check_choice(20, 0, "uring", "measured for a frame: 2");
+    check_choice(&(struct delays) { .read = 20, .write = 20 }, "uring");
 }
 
 static void
 test_dear_ring(void **state)
 {
     (void) state;
-    check_choice(0, 2000, "rw", "measured for a frame: ");
+    check_choice(&(struct delays) { .ring_read = 2000, .ring_write = 2000 },
+                 "rw");
+}
+
+/* Each direction has its own costs. */
+static void
+test_dear_mixed(void **state)
+{
+    (void) state;
+    check_choice(&(struct delays) { .write = 20, .ring_read = 2000 },
+                 "rw,uring");
+    check_choice(&(struct delays) { .read = 20, .ring_write = 2000 },
+                 "uring,rw");
 }
 
 static void
@@ -205,6 +261,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dear_calls),
         cmocka_unit_test(test_dear_ring),
+        cmocka_unit_test(test_dear_mixed),
         cmocka_unit_test(test_format),
         cmocka_unit_test(test_no_choice),
     };
