@@ -113,7 +113,8 @@ check_fds(unsigned int n)
     unsigned int i;
 
     for (i = 0; i < n && !error; i++) {
-        fds[i] = open(TUN_PATH, O_RDWR | O_CLOEXEC);
+        fds[i] = (i ? fcntl(fds[0], F_DUPFD_CLOEXEC, 0)
+                  : open(TUN_PATH, O_RDWR | O_CLOEXEC));
         if (fds[i] < 0) {
             error = errno;
             break;
@@ -448,7 +449,8 @@ share_txq(const struct turbotap_dev *dev, int *fdp)
 }
 
 /* Opens the first 'n' transmit queues of 'dev' such that they have the number
- * of receive queue 0, which is detached for a moment.
+ * of receive queue 0: that is detached to become one, again and again, and
+ * what was opened takes its place.
  *
  * A queue that is detached keeps the number that it had, and what it sends has
  * it, too.  That must be one of a receive queue: get_rps_cpu() of
@@ -461,43 +463,35 @@ share_txq(const struct turbotap_dev *dev, int *fdp)
 static int
 add_first_txqs(struct turbotap_dev *dev, unsigned int n)
 {
-    int first = dev->rxq_fds[0];
-    int holder = first;         /* Of the number. */
-    unsigned int n_taken = 0;   /* Spare ones, the last of them. */
+    unsigned int n_spares = dev->n_spares;
     int error = 0;
 
     while (!error && dev->n_txq < n) {
-        int *fdp = &dev->txq_fds[dev->n_txq];
+        int fd;
 
-        error = open_queue(dev, fdp);
+        error = open_queue(dev, &fd);
         if (error && dev->n_spares) {
             /* It was moved already, or there are no more descriptors. */
-            error = take_spare(dev, fdp);
-            n_taken += !error;
+            error = take_spare(dev, &fd);
         }
         if (!error) {
-            dev->n_txq++;
-            error = set_attached(holder, false);
-            if (!error) {
-                holder = *fdp;
+            error = set_attached(dev->rxq_fds[0], false);
+            if (error) {
+                close(fd);
+            } else {
+                dev->txq_fds[dev->n_txq++] = dev->rxq_fds[0];
+                dev->rxq_fds[0] = fd;
             }
         }
     }
+    while (error && dev->n_txq) {
+        int fd = dev->txq_fds[--dev->n_txq];
 
-    if (holder != first) {
-        int attach_error = set_attached(first, true);
-
-        if (!attach_error) {
-            attach_error = set_attached(holder, false);
+        if (dev->n_spares < n_spares) {
+            dev->spare_fds[dev->n_spares++] = fd;
+        } else {
+            close(fd);
         }
-        error = error ? error : attach_error;
-    }
-    if (error) {
-        while (n_taken--) {
-            dev->spare_fds[dev->n_spares++] = dev->txq_fds[--dev->n_txq];
-        }
-        close_fds(dev->txq_fds, dev->n_txq);
-        dev->n_txq = 0;
     }
     dev->n_own_txqs = dev->n_txq;
     return error;

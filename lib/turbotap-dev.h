@@ -120,9 +120,10 @@ void turbotap_dev_open_spares(struct turbotap_dev *dev);
  * frames to it, which would reorder them.
  *
  * While there is no transmit queue yet, receive queue 0 must not be in use: it
- * loses the frames that are in it.  Those that are opened then have a queue
- * each; those that are added to them later share these queues, which costs
- * threads that send at the same time a little more.
+ * gets another descriptor, even if this fails, and loses the frames that are
+ * in it.  The transmit queues that are opened then have a queue each; those
+ * that are added to them later share these queues, which costs threads that
+ * send at the same time a little more.
  *
  * Returns 0 or a positive errno value as turbotap_dev_set_n_rxq() does. */
 int turbotap_dev_set_n_txq(struct turbotap_dev *dev, unsigned int n_txq);
