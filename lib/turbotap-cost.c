@@ -21,7 +21,7 @@
 #define NULL_PATH "/dev/null"
 
 /* How often a batch is tried.  The least counts. */
-#define N_TRIES 128
+#define N_TRIES 64
 
 #define FRAME_SIZE 64           /* Octets. */
 #define BUF_SIZE 128            /* Octets, more than that. */
