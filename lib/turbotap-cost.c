@@ -10,7 +10,6 @@
 #include "turbotap-cost.h"
 
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
@@ -101,7 +100,6 @@ turbotap_cost_to_receive(const struct turbotap_io_class *class)
         .direction = TURBOTAP_RX,
         .max_bufs = TURBOTAP_BURST,
     };
-    struct turbotap_buf bufs[TURBOTAP_BURST];
     struct turbotap_queue *queue;
     unsigned int ns = 0;
     struct receiver r;
@@ -116,7 +114,7 @@ turbotap_cost_to_receive(const struct turbotap_io_class *class)
     if (fcntl(fds[1], F_SETPIPE_SZ, PIPE_SIZE) >= PIPE_SIZE
         && !turbotap_queue_open(class, &config, &queue)) {
         ns = measure(receive_batch, queue, &r);
-        while (turbotap_queue_reclaim(queue, bufs, TURBOTAP_BURST)) {
+        while (turbotap_queue_reclaim(queue, r.bufs, TURBOTAP_BURST)) {
             continue;
         }
         turbotap_queue_close(queue);
