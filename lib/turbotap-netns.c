@@ -13,10 +13,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define OWN_PATH "/proc/thread-self/ns/net"
 #define NAMES_PATH "/run/netns"
@@ -80,6 +83,51 @@ turbotap_netns_format(const struct turbotap_netns *netns, char *name,
     }
 }
 
+/* Looks for 'netns' in the folder 'folder', at 'suffix' in each of its
+ * entries.  Returns its descriptor or -1. */
+static int
+open_in(const struct turbotap_netns *netns, const char *folder,
+        const char *suffix)
+{
+    const struct dirent *entry;
+    DIR *dir = opendir(folder);
+    int found = -1;
+
+    while (dir && found < 0 && (entry = readdir(dir))) {
+        struct turbotap_netns other;
+        char path[PATH_MAX];
+        struct stat s;
+
+        snprintf(path, sizeof path, "%s/%s%s", folder, entry->d_name, suffix);
+        if (entry->d_name[0] == '.' || stat(path, &s)) {
+            continue;
+        }
+        from_stat(&s, &other);
+        if (turbotap_netns_equal(netns, &other)) {
+            found = open(path, O_RDONLY | O_CLOEXEC);
+            if (found >= 0 && (turbotap_netns_from_fd(found, &other)
+                               || !turbotap_netns_equal(netns, &other))) {
+                close(found);
+                found = -1;
+            }
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+    return found;
+}
+
+int
+turbotap_netns_open(const struct turbotap_netns *netns, int *fdp)
+{
+    *fdp = open_in(netns, NAMES_PATH, "");
+    if (*fdp < 0) {
+        *fdp = open_in(netns, "/proc", "/ns/net");
+    }
+    return *fdp < 0 ? ENOENT : 0;
+}
+
 /* What run() is to do, and what became of it. */
 struct job {
     int fd;
@@ -114,4 +162,30 @@ turbotap_netns_run(int fd, int (*function)(void *aux), void *aux)
     }
     pthread_join(thread, NULL);
     return job.error;
+}
+
+/* Stores the cookie of this thread's network namespace in '*cookie_'. */
+static int
+read_cookie(void *cookie_)
+{
+    uint64_t *cookie = cookie_;
+    socklen_t len = sizeof *cookie;
+    int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int error;
+
+    if (sock < 0) {
+        return errno;
+    }
+    error = (getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, cookie, &len)
+             ? errno : 0);
+    close(sock);
+    return error;
+}
+
+int
+turbotap_netns_get_cookie(int fd, uint64_t *cookie)
+{
+    *cookie = 0;
+    return (fd < 0 ? read_cookie(cookie)
+            : turbotap_netns_run(fd, read_cookie, cookie));
 }

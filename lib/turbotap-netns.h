@@ -38,6 +38,21 @@ turbotap_netns_equal(const struct turbotap_netns *a,
     return a->dev == b->dev && a->ino == b->ino;
 }
 
+/* Stores in '*cookie' the number that the kernel gave the network namespace of
+ * the descriptor 'fd', or this thread's own if 'fd' is negative, and gives to
+ * no other one until the machine boots again (SO_NETNS_COOKIE of
+ * net/core/sock.c).  Returns 0 or a positive errno value: EPERM if it is not
+ * this thread's own and CAP_SYS_ADMIN is lacking, ENOPROTOOPT before Linux
+ * 5.14. */
+int turbotap_netns_get_cookie(int fd, uint64_t *cookie);
+
+/* Opens the network namespace 'netns' and stores its descriptor, to be closed
+ * by the caller, in '*fdp'.  The kernel does not offer that: this looks for it
+ * in /run/netns and at what namespaces the processes in /proc are in.  Returns
+ * 0 or a positive errno value, ENOENT if it is not among those that may be
+ * opened. */
+int turbotap_netns_open(const struct turbotap_netns *netns, int *fdp);
+
 /* Writes into the 'size' octets at 'name' what a user would call 'netns': its
  * name in /run/netns, where ip-netns(8) keeps them, or else "net:[INODE]", as
  * in /proc/PID/ns.  A name is cut if it must be. */

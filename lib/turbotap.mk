@@ -42,6 +42,8 @@ turbotap_sources = \
 	lib/turbotap-place.h \
 	lib/turbotap-queue.c \
 	lib/turbotap-queue.h \
+	lib/turbotap-record.c \
+	lib/turbotap-record.h \
 	lib/turbotap-util.h \
 	lib/turbotap-vnet.c \
 	lib/turbotap-vnet.h \
