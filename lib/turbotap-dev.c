@@ -12,6 +12,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/filter.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -37,6 +39,12 @@
 struct turbotap_dev {
     bool vnet_hdr;              /* Opened with IFF_VNET_HDR. */
     bool created;               /* By turbotap_dev_open(), not adopted. */
+
+    /* What was agreed on with the kernel, and anybody may change who can
+     * attach a queue. */
+    int vnet_hdr_size;          /* In octets, 0 if it was not set. */
+    bool has_offload;           /* Was 'offload' set? */
+    unsigned int offload;       /* TUN_F_*. */
 
     /* The network namespace that the descriptors were opened in.  They keep it
      * alive. */
@@ -77,9 +85,6 @@ attach_by_name(const char *name, short int flags, int *fdp)
     snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "%s", name);
     if (ioctl(fd, TUNSETIFF, &ifr) < 0) {
         error = errno;
-    } else if (strcmp(ifr.ifr_name, name)) {
-        /* The kernel takes a '%d' in a new device's name for a template. */
-        error = EINVAL;
     } else if (ioctl(fd, TUNGETIFF, &ifr) < 0) {
         error = errno;
     } else if ((ifr.ifr_flags ^ flags) & IFF_VNET_HDR) {
@@ -289,6 +294,11 @@ turbotap_dev_open(const char *name, bool vnet_hdr, struct turbotap_dev **devp)
         return EINVAL;
     } else if (strlen(name) >= IFNAMSIZ) {
         return ENAMETOOLONG;
+    } else if (strchr(name, '%')) {
+        /* No device has it in its name: the kernel takes a '%d' for a
+         * template (dev_alloc_name() of net/core/dev.c), and would make
+         * another device at each attempt. */
+        return EINVAL;
     }
 
     /* A device that were made only to be deleted again, for want of a
@@ -345,6 +355,70 @@ turbotap_dev_get_fds(const struct turbotap_dev *dev, int *fds,
     return n + n_txq;
 }
 
+/* Stores in '*attachedp' whether the queue 'fd' is attached, as the kernel has
+ * it.  Returns 0 or a positive errno value, EBADFD if its device was
+ * deleted. */
+static int
+get_attached(int fd, bool *attachedp)
+{
+    struct ifreq ifr;
+
+    *attachedp = false;
+    memset(&ifr, 0, sizeof ifr);
+    if (ioctl(fd, TUNGETIFF, &ifr) < 0) {
+        return errno;
+    }
+    *attachedp = !(ifr.ifr_flags & IFF_DETACH_QUEUE);
+    return 0;
+}
+
+/* Gives 'dev', which has no descriptors, the 'n_fds' in 'fds', all of its
+ * device, and makes them what '*layout' says.
+ *
+ * A process that ended while it changed queues has left them otherwise: what
+ * is attached is the truth, since the host sends flows there.  Returns 0 or a
+ * positive errno value, and then 'fds' are still the caller's. */
+static int
+sort_fds(struct turbotap_dev *dev, const int *fds, unsigned int n_fds,
+         const struct turbotap_dev_layout *layout)
+{
+    int detached[2 * TURBOTAP_MAX_FDS];
+    unsigned int n_detached = 0, used = 0;
+    int error = 0;
+
+    for (unsigned int i = 0; i < n_fds && !error; i++) {
+        bool attached;
+
+        error = get_attached(fds[i], &attached);
+        if (!error && attached && dev->n_rxq < layout->n_rxq) {
+            dev->rxq_fds[dev->n_rxq++] = fds[i];
+        } else if (!error) {
+            if (attached) {
+                error = set_attached(fds[i], false);
+            }
+            detached[n_detached++] = fds[i];
+        }
+    }
+    while (!error && dev->n_rxq < layout->n_rxq && n_detached) {
+        int fd = detached[--n_detached];
+
+        error = set_attached(fd, true);
+        dev->rxq_fds[dev->n_rxq++] = fd;
+    }
+    if (error) {
+        return error;
+    }
+    while (used < n_detached && dev->n_txq < layout->n_txq) {
+        dev->txq_fds[dev->n_txq++] = detached[used++];
+    }
+    while (used < n_detached && dev->n_spares < TURBOTAP_MOVABLE_RXQS) {
+        dev->spare_fds[dev->n_spares++] = detached[used++];
+    }
+    close_fds(detached + used, n_detached - used);
+    dev->n_own_txqs = dev->n_txq;
+    return 0;
+}
+
 int
 turbotap_dev_from_fds(const int *fds, const struct turbotap_dev_layout *layout,
                       bool vnet_hdr, struct turbotap_dev **devp)
@@ -356,8 +430,8 @@ turbotap_dev_from_fds(const int *fds, const struct turbotap_dev_layout *layout,
 
     *devp = NULL;
     memset(&ifr, 0, sizeof ifr);
-    if (!layout->n_rxq || layout->n_rxq + layout->n_txq > TURBOTAP_MAX_FDS
-        || layout->n_spares > TURBOTAP_MOVABLE_RXQS) {
+    if (!layout->n_rxq || n_fds > 2 * TURBOTAP_MAX_FDS
+        || layout->n_rxq + layout->n_txq > TURBOTAP_MAX_FDS) {
         error = EINVAL;
     } else if (ioctl(fds[0], TUNGETIFF, &ifr) < 0) {
         error = errno;
@@ -367,20 +441,15 @@ turbotap_dev_from_fds(const int *fds, const struct turbotap_dev_layout *layout,
         dev = turbotap_zalloc(sizeof *dev);
         error = dev ? turbotap_netns_get_own(&dev->home) : ENOMEM;
     }
+    if (!error) {
+        dev->vnet_hdr = vnet_hdr;
+        error = sort_fds(dev, fds, n_fds, layout);
+    }
     if (error) {
         close_fds(fds, n_fds);
         free(dev);
         return error;
     }
-
-    dev->vnet_hdr = vnet_hdr;
-    dev->n_rxq = layout->n_rxq;
-    dev->n_txq = dev->n_own_txqs = layout->n_txq;
-    dev->n_spares = layout->n_spares;
-    memcpy(dev->rxq_fds, fds, dev->n_rxq * sizeof *fds);
-    memcpy(dev->txq_fds, fds + dev->n_rxq, dev->n_txq * sizeof *fds);
-    memcpy(dev->spare_fds, fds + dev->n_rxq + dev->n_txq,
-           dev->n_spares * sizeof *fds);
     *devp = dev;
     return 0;
 }
@@ -598,11 +667,30 @@ turbotap_dev_txq_fd(const struct turbotap_dev *dev, unsigned int txq)
     return dev->txq_fds[txq];
 }
 
+void
+turbotap_dev_count_queues(const struct turbotap_dev *dev,
+                          unsigned int *attached, unsigned int *detached)
+{
+    *attached = dev->n_rxq;
+    *detached = dev->n_own_txqs + dev->n_spares;
+}
+
+int
+turbotap_dev_set_owner(struct turbotap_dev *dev, uid_t uid)
+{
+    return (ioctl(dev->rxq_fds[0], TUNSETOWNER, (unsigned long) uid) < 0
+            ? errno : 0);
+}
+
 int
 turbotap_dev_set_offload(struct turbotap_dev *dev, unsigned int tun_f)
 {
-    return (ioctl(dev->rxq_fds[0], TUNSETOFFLOAD, (unsigned long) tun_f) < 0
-            ? errno : 0);
+    if (ioctl(dev->rxq_fds[0], TUNSETOFFLOAD, (unsigned long) tun_f) < 0) {
+        return errno;
+    }
+    dev->has_offload = true;
+    dev->offload = tun_f;
+    return 0;
 }
 
 int
@@ -610,7 +698,64 @@ turbotap_dev_set_vnet_hdr_size(struct turbotap_dev *dev, int size)
 {
     const int yes = 1;
 
-    return (ioctl(dev->rxq_fds[0], TUNSETVNETHDRSZ, &size) < 0
-            || ioctl(dev->rxq_fds[0], TUNSETVNETLE, &yes) < 0
-            ? errno : 0);
+    if (ioctl(dev->rxq_fds[0], TUNSETVNETHDRSZ, &size) < 0
+        || ioctl(dev->rxq_fds[0], TUNSETVNETLE, &yes) < 0) {
+        return errno;
+    }
+    dev->vnet_hdr_size = size;
+    return 0;
+}
+
+/* The kernel's default for what a queue may have in flight, in octets
+ * (tun_chr_open() of tun.c). */
+#define SNDBUF INT_MAX
+
+unsigned int
+turbotap_dev_check(const struct turbotap_dev *dev)
+{
+    int fd = dev->rxq_fds[0];
+    unsigned int changed = 0;
+    int value;
+
+    if (dev->vnet_hdr_size) {
+        if (!ioctl(fd, TUNGETVNETHDRSZ, &value)
+            && value != dev->vnet_hdr_size) {
+            changed |= TURBOTAP_DEV_VNET_HDR_SIZE;
+        }
+        if (!ioctl(fd, TUNGETVNETLE, &value) && !value) {
+            changed |= TURBOTAP_DEV_BYTE_ORDER;
+        }
+    }
+    if (!ioctl(fd, TUNGETSNDBUF, &value) && value != SNDBUF) {
+        changed |= TURBOTAP_DEV_SNDBUF;
+    }
+    return changed;
+}
+
+int
+turbotap_dev_restore(struct turbotap_dev *dev)
+{
+    const int sndbuf = SNDBUF;
+    const int no_program = -1;
+    const struct tun_filter no_filter = { .count = 0 };
+    struct sock_fprog unused = { .len = 0 };
+    int fd = dev->rxq_fds[0];
+    int error = 0;
+
+    if (dev->vnet_hdr_size) {
+        error = turbotap_dev_set_vnet_hdr_size(dev, dev->vnet_hdr_size);
+    }
+    if (!error && dev->has_offload) {
+        error = turbotap_dev_set_offload(dev, dev->offload);
+    }
+    if (!error && ioctl(fd, TUNSETSNDBUF, &sndbuf) < 0) {
+        error = errno;
+    }
+    /* What nobody set, or a kernel without BPF does not know, cannot be taken
+     * away. */
+    ioctl(fd, TUNDETACHFILTER, &unused);
+    ioctl(fd, TUNSETTXFILTER, &no_filter);
+    ioctl(fd, TUNSETSTEERINGEBPF, &no_program);
+    ioctl(fd, TUNSETFILTEREBPF, &no_program);
+    return error;
 }

@@ -20,6 +20,7 @@
 #include <linux/if_tun.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* The kernel's limit of descriptors for one device, attached and detached ones
  * together (MAX_TAP_QUEUES in drivers/net/tun.c). */
@@ -79,13 +80,26 @@ unsigned int turbotap_dev_get_fds(const struct turbotap_dev *dev, int *fds,
                                   struct turbotap_dev_layout *layout);
 
 /* The counterpart: makes a device of the descriptors in 'fds', which are its
- * own from now on, and which are as '*layout' says, and stores it in '*devp'.
- * It does not matter where the device is.  Returns 0 or a positive errno
- * value, and then all of 'fds' have been closed: EBADFD if the device was
- * deleted, EINVAL if it has another 'vnet_hdr' or '*layout' is not valid. */
+ * own from now on, and of which '*layout' says what they are to be, and stores
+ * it in '*devp'.  Those that are something else, since who had them was
+ * killed while it changed queues, are made that, as far as there are enough;
+ * those that are too many are closed.  It does not matter where the device is.
+ * Returns 0 or a positive errno value, and then all of 'fds' have been closed:
+ * EBADFD if the device was deleted, EINVAL if it has another 'vnet_hdr' or
+ * '*layout' is not valid. */
 int turbotap_dev_from_fds(const int *fds,
                           const struct turbotap_dev_layout *layout,
                           bool vnet_hdr, struct turbotap_dev **devp);
+
+/* Stores in '*attached' and '*detached' how many queues 'dev' has of each
+ * kind, for comparison with what the kernel says of the device. */
+void turbotap_dev_count_queues(const struct turbotap_dev *dev,
+                               unsigned int *attached, unsigned int *detached);
+
+/* Has the kernel let nobody attach a queue to the device but the user 'uid' and
+ * who has CAP_NET_ADMIN over the network namespace that the device is in
+ * (tun_not_capable() of tun.c).  Returns 0 or a positive errno value. */
+int turbotap_dev_set_owner(struct turbotap_dev *dev, uid_t uid);
 
 /* Makes the device outlive its descriptors, or not.  Returns 0 or a positive
  * errno value. */
@@ -147,5 +161,21 @@ int turbotap_dev_set_offload(struct turbotap_dev *dev, unsigned int tun_f);
  * fields little-endian.  Only for a device opened with one.  Returns 0 or a
  * positive errno value. */
 int turbotap_dev_set_vnet_hdr_size(struct turbotap_dev *dev, int size);
+
+/* Settings of a device that whoever attaches a queue can change for all: in a
+ * container, root there. */
+enum {
+    TURBOTAP_DEV_VNET_HDR_SIZE = 1 << 0, /* All frames are shifted. */
+    TURBOTAP_DEV_BYTE_ORDER = 1 << 1,    /* Headers mean something else. */
+    TURBOTAP_DEV_SNDBUF = 1 << 2,        /* Sending may find no room. */
+};
+
+/* Returns those of them that are not what 'dev' has set, or what the kernel
+ * has by default.  The offloads, filters and BPF programs cannot be read. */
+unsigned int turbotap_dev_check(const struct turbotap_dev *dev);
+
+/* Sets all of them as they were, and the offloads, and takes filters, BPF
+ * programs among them, away.  Returns 0 or a positive errno value. */
+int turbotap_dev_restore(struct turbotap_dev *dev);
 
 #endif /* turbotap-dev.h */

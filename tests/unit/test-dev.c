@@ -15,6 +15,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
@@ -660,6 +661,115 @@ test_from_fds(void **state)
     assert_null(dev);
 }
 
+/* Returns how many of the 'n' queues in 'fds' are attached. */
+static unsigned int
+count_attached(const int *fds, unsigned int n)
+{
+    unsigned int attached = 0;
+
+    for (unsigned int i = 0; i < n; i++) {
+        struct ifreq ifr = { .ifr_flags = 0 };
+
+        assert_int_equal(ioctl(fds[i], TUNGETIFF, &ifr), 0);
+        attached += !(ifr.ifr_flags & IFF_DETACH_QUEUE);
+    }
+    return attached;
+}
+
+/* Whatever the queues are when their process is killed while it changes them,
+ * the next one makes them what it was told: each flow goes to a queue that is
+ * read. */
+static void
+test_from_fds_in_between(void **state)
+{
+    struct fixture *f = *state;
+    struct turbotap_dev_layout layout;
+    int fds[TURBOTAP_MAX_FDS], copies[TURBOTAP_MAX_FDS];
+    struct turbotap_dev *dev;
+    unsigned int n;
+
+    assert_int_equal(turbotap_dev_set_n_txq(f->dev, 2), 0);
+    turbotap_dev_open_spares(f->dev);
+    n = turbotap_dev_get_fds(f->dev, fds, TURBOTAP_MAX_FDS, &layout);
+    assert_int_equal(layout.n_rxq, 1);
+    assert_int_equal(layout.n_spares, TURBOTAP_MOVABLE_RXQS - 1);
+
+    /* All can be attached, and none, and anything in between. */
+    for (unsigned int bits = 0; bits < 1u << n; bits++) {
+        unsigned int n_rxq = 1 + bits % 3;
+        struct turbotap_dev_layout wanted = {
+            .n_rxq = n_rxq, .n_txq = 2, .n_spares = n - n_rxq - 2 };
+
+        for (unsigned int i = 0; i < n; i++) {
+            struct ifreq ifr = { .ifr_flags = (bits & 1u << i
+                                               ? IFF_ATTACH_QUEUE
+                                               : IFF_DETACH_QUEUE) };
+
+            ioctl(fds[i], TUNSETQUEUE, &ifr);   /* It may be that already. */
+        }
+        copy_fds(fds, n, copies);
+        assert_int_equal(turbotap_dev_from_fds(copies, &wanted, false, &dev),
+                         0);
+        assert_int_equal(turbotap_dev_n_rxq(dev), n_rxq);
+        assert_int_equal(turbotap_dev_n_txq(dev), 2);
+        assert_int_equal(count_attached(fds, n), n_rxq);
+        for (unsigned int i = 0; i < n_rxq; i++) {
+            int fd = turbotap_dev_rxq_fd(dev, i);
+
+            assert_int_equal(count_attached(&fd, 1), 1);
+        }
+        if (bits % 16 == 1) {
+            check_traffic(dev, true);
+        }
+        turbotap_dev_close(dev);
+    }
+}
+
+/* What somebody who attaches a queue does to the device is noticed, and taken
+ * back. */
+static void
+test_restore(void **state)
+{
+    struct sock_filter drop = { .code = BPF_RET | BPF_K, .k = 0 };
+    struct sock_fprog fprog = { .len = 1, .filter = &drop };
+    struct fixture *f = *state;
+    struct turbotap_dev *dev;
+    const int zero = 0;
+    int value;
+    int fd;
+
+    assert_int_equal(turbotap_dev_open("ttd2", true, &dev), 0);
+    assert_int_equal(turbotap_dev_set_vnet_hdr_size(dev, 12), 0);
+    assert_int_equal(turbotap_dev_set_offload(dev, TURBOTAP_TSO_OFFLOADS), 0);
+    assert_int_equal(turbotap_dev_check(dev), 0);
+
+    fd = host_open_tap("ttd2", IFF_TAP | IFF_MULTI_QUEUE | IFF_VNET_HDR);
+    value = 64;
+    assert_int_equal(ioctl(fd, TUNSETVNETHDRSZ, &value), 0);
+    assert_int_equal(turbotap_dev_check(dev), TURBOTAP_DEV_VNET_HDR_SIZE);
+    assert_int_equal(ioctl(fd, TUNSETVNETLE, &zero), 0);
+    value = 1;
+    assert_int_equal(ioctl(fd, TUNSETSNDBUF, &value), 0);
+    assert_int_equal(ioctl(fd, TUNATTACHFILTER, &fprog), 0);
+    assert_int_equal(ioctl(fd, TUNSETOFFLOAD, 0L), 0);
+    close(fd);
+    assert_int_equal(turbotap_dev_check(dev),
+                     TURBOTAP_DEV_VNET_HDR_SIZE | TURBOTAP_DEV_BYTE_ORDER
+                     | TURBOTAP_DEV_SNDBUF);
+
+    assert_int_equal(turbotap_dev_restore(dev), 0);
+    assert_int_equal(turbotap_dev_check(dev), 0);
+    assert_int_equal(ioctl(turbotap_dev_rxq_fd(dev, 0), TUNGETVNETHDRSZ,
+                           &value), 0);
+    assert_int_equal(value, 12);
+    turbotap_dev_close(dev);
+
+    /* One without a virtio-net header has none to be set back. */
+    assert_int_equal(turbotap_dev_check(f->dev), 0);
+    assert_int_equal(turbotap_dev_restore(f->dev), 0);
+    check_traffic(f->dev, true);
+}
+
 static void
 test_fds_of_device(void **state)
 {
@@ -910,6 +1020,8 @@ main(void)
         TEST(test_n_txq),
         TEST(test_open_at),
         TEST(test_from_fds),
+        TEST(test_from_fds_in_between),
+        TEST(test_restore),
         TEST(test_fds_of_device),
         TEST(test_fds_of_process),
         TEST(test_txq_moves_no_flow),
