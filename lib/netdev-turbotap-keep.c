@@ -259,6 +259,18 @@ netdev_turbotap_list_kept(struct sset *names)
     ovs_mutex_unlock(&keeper_mutex);
 }
 
+/* Returns true if the keeper holds the device of netdev 'name'. */
+bool
+netdev_turbotap_is_kept(const char *name)
+{
+    bool kept;
+
+    ovs_mutex_lock(&keeper_mutex);
+    kept = keeper && sset_contains(&held, name);
+    ovs_mutex_unlock(&keeper_mutex);
+    return kept;
+}
+
 /* Returns true if each netdev has to have the keeper hold its device, since
  * there is, or may be by now, another one than before. */
 bool

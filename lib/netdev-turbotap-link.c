@@ -28,8 +28,8 @@ static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(5, 20);
 static struct ovs_mutex link_mutex = OVS_MUTEX_INITIALIZER;
 static struct turbotap_link *links OVS_GUARDED_BY(link_mutex);
 
-/* Opens 'links', and the watch on them, when they are needed first.  Returns 0
- * or a positive errno value. */
+/* Opens 'links' when they are needed first.  Returns 0 or a positive errno
+ * value. */
 static int
 open_links(void)
     OVS_REQUIRES(link_mutex)
@@ -38,9 +38,6 @@ open_links(void)
 
     if (!links) {
         error = turbotap_link_open(&links);
-    }
-    if (!error) {
-        error = netdev_turbotap_open_watch();
     }
     if (error) {
         VLOG_ERR_RL(&rl, "could not open rtnetlink (%s)", ovs_strerror(error));
@@ -73,7 +70,10 @@ set_place(struct netdev_turbotap *tt, const struct turbotap_place *place)
                               : "network namespace ",
                   place->here ? "" : tt->netns_name);
     }
-    tt->place = *place;
+    if (memcmp(&tt->place, place, sizeof *place)) {
+        tt->place = *place;
+        netdev_turbotap_record_place(tt);
+    }
 
     /* What netdev-linux knows by the name of a link. */
     tt->linux_.cache_valid = 0;
@@ -138,6 +138,7 @@ device_lost(struct netdev_turbotap *tt)
     tt->lost_rx_dropped += tt->link.stats.tx_dropped - tt->base_tx_dropped;
     tt->base_tx_dropped = tt->link.stats.tx_dropped;
     memset(&tt->place, 0, sizeof tt->place);
+    netdev_turbotap_record_end(tt);
     netdev_change_seq_changed(&tt->linux_.up);
 }
 
@@ -201,117 +202,51 @@ netdev_turbotap_read_link_stats(struct netdev_turbotap *tt)
     return error;
 }
 
-/* Stores the alias of the link called 'name' in the switch's network namespace
- * in the 'size' octets at 'alias'.  Returns false if there is no such link. */
-bool
-netdev_turbotap_find_alias(const char *name, char *alias, size_t size)
-{
-    struct turbotap_link_info info;
-    bool found;
-
-    ovs_mutex_lock(&link_mutex);
-    found = (!open_links()
-             && !turbotap_link_lookup(links, TURBOTAP_NSID_SELF, name, &info));
-    ovs_mutex_unlock(&link_mutex);
-    if (found) {
-        ovs_strlcpy(alias, info.alias, size);
-    }
-    return found;
-}
-
-/* Looks for links whose alias begins with 'prefix', as
- * turbotap_link_find_aliases() does. */
-int
-netdev_turbotap_find_aliases(const char *prefix,
-                             struct turbotap_link_found **foundp,
-                             unsigned int *n_foundp)
-{
-    int error;
-
-    *foundp = NULL;
-    *n_foundp = 0;
-    ovs_mutex_lock(&link_mutex);
-    error = open_links();
-    if (!error) {
-        error = turbotap_link_find_aliases(links, prefix, foundp, n_foundp);
-    }
-    ovs_mutex_unlock(&link_mutex);
-    return error;
-}
-
-/* Opens the device of an earlier run that is 'found', wherever that is, and
- * stores it in '*devp'.  Returns 0 or a positive errno value, among them
- * EACCES if its network namespace cannot be opened.
- *
- * The descriptors that are opened in another namespace keep that alive, which
- * is the lesser evil. */
-int
-netdev_turbotap_open_found(const struct turbotap_link_found *found,
-                           struct turbotap_dev **devp)
-{
-    int netns_fd = -1;
-    int error;
-
-    if (found->nsid == TURBOTAP_NSID_SELF) {
-        return turbotap_dev_open(found->info.name, true, devp);
-    }
-    ovs_mutex_lock(&link_mutex);
-    turbotap_place_open_netns(links, found->nsid, &netns_fd);
-    ovs_mutex_unlock(&link_mutex);
-    if (netns_fd < 0) {
-        return EACCES;
-    }
-    error = turbotap_dev_open_at(netns_fd, found->info.name, true, devp);
-    close(netns_fd);
-    return error;
-}
-
-/* Finds out about the link of 'dev', just opened for 'tt', and stores where it
- * is in '*place' and the rest in '*info'.  Makes it persistent, and marks it
- * as ours with 'alias', if it was created and 'alias' is not null.  Returns 0
- * or a positive errno value. */
-int
-netdev_turbotap_adopt_link(struct turbotap_dev *dev, const char *alias,
-                           struct turbotap_place *place,
-                           struct turbotap_link_info *info)
-{
-    int fd = turbotap_dev_rxq_fd(dev, 0);
-    int error;
-
-    ovs_mutex_lock(&link_mutex);
-    error = open_links();
-    if (!error && alias && turbotap_dev_is_created(dev)) {
-        /* The mark comes first: without it nobody would ever delete a
-         * persistent device. */
-        error = turbotap_place_set_alias(fd, links, alias);
-        if (!error) {
-            error = turbotap_dev_set_persist(dev, true);
-        }
-    }
-    if (!error) {
-        error = turbotap_place_find(fd, links, place, info);
-    }
-    ovs_mutex_unlock(&link_mutex);
-    return error;
-}
-
 /* Takes note that the device of 'tt', which is new to it, is at 'place' and
- * its link 'info'. */
-void
+ * its link 'info'.  Returns 0 or a positive errno value. */
+int
 netdev_turbotap_set_link(struct netdev_turbotap *tt,
                          const struct turbotap_place *place,
                          const struct turbotap_link_info *info)
     OVS_REQUIRES(tt->linux_.mutex)
 {
+    int error;
+
+    ovs_mutex_lock(&link_mutex);
+    error = open_links();
+    ovs_mutex_unlock(&link_mutex);
+    if (error) {
+        return error;
+    }
+
     /* No change of the carrier, since there is nothing to compare with. */
     tt->link.carrier = info->carrier;
     tt->link.carrier_changes = info->carrier_changes;
 
+    tt->gone = false;
+    tt->guard_at = time_msec();
     memset(&tt->place, 0, sizeof tt->place);
     set_place(tt, place);
     set_link(tt, info);
     tt->base_rx_dropped = info->stats.rx_dropped;
     tt->base_tx_dropped = info->stats.tx_dropped;
+    return 0;
+}
+
+/* Finds the link of the device of 'tt', which is new to it.  Returns 0 or a
+ * positive errno value. */
+int
+netdev_turbotap_find_link(struct netdev_turbotap *tt)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    struct turbotap_link_info info;
+    struct turbotap_place place;
+    int error;
+
+    ovs_mutex_lock(&link_mutex);
+    error = turbotap_place_find(identity(tt), links, &place, &info);
+    ovs_mutex_unlock(&link_mutex);
+    return error ? error : netdev_turbotap_set_link(tt, &place, &info);
 }
 
 /* Appends to 's' what 'error' means, that a request about the link of 'tt' met

@@ -12,10 +12,14 @@
  *     netdev-turbotap-packet.c   the packets received into
  *     netdev-turbotap-offload.c  checksum and segmentation offload
  *     netdev-turbotap-internal.c what type "internal" stands for
- *     netdev-turbotap-device.c   the device: found, made, kept, made again
- *     netdev-turbotap-keep.c     the same while no switch runs
+ *     netdev-turbotap-watch.c    what becomes of devices: events, the end
+ *     netdev-turbotap-device.c   the device: claimed, made again, given up
+ *     netdev-turbotap-guard.c    what others do to it
  *     netdev-turbotap-link.c     the link: where it is, its settings
- *     netdev-turbotap-watch.c    its changes, and its end
+ *     netdev-turbotap-claim.c    whose device it is
+ *     netdev-turbotap-keep.c     what the keeper has, while no switch runs
+ *     netdev-turbotap-retry.c    when to try again to get one
+ *     netdev-turbotap-unixctl.c  what ovs-appctl shows of all that
  *     netdev-turbotap-inherit.c  what netdev-linux does by a link's name
  *     netdev-turbotap-stats.c    statistics and status
  *     netdev-turbotap-compat.h   what differs between releases
@@ -44,6 +48,7 @@ netdev_rxq_linux_cast(const struct netdev_rxq *) OVS_UNUSED;
 #include "netdev-turbotap-compat.h"
 #include "openvswitch/list.h"
 #include "openvswitch/thread.h"
+#include "openvswitch/shash.h"
 #include "sset.h"
 #include "turbotap-dev.h"
 #include "turbotap-gro.h"
@@ -87,6 +92,8 @@ enum netdev_turbotap_problem {
     NETDEV_TURBOTAP_PROBLEM_CONFIG,     /* The options. */
     NETDEV_TURBOTAP_PROBLEM_QUEUES,     /* Their number, or the I/O class. */
     NETDEV_TURBOTAP_PROBLEM_DEVICE,     /* It cannot be made again. */
+    NETDEV_TURBOTAP_PROBLEM_STRANGE,    /* Others have queues of it. */
+    NETDEV_TURBOTAP_PROBLEM_RECORD,     /* It cannot be recorded. */
     NETDEV_TURBOTAP_PROBLEM_MTU,
     NETDEV_TURBOTAP_PROBLEM_FLAGS,      /* Up or down. */
     NETDEV_TURBOTAP_PROBLEM_POLICING,
@@ -111,6 +118,11 @@ struct netdev_turbotap {
     long long int remake_at;    /* When to try to make it again, in ms. */
     bool unpoliced;             /* It is known to have no policing of ours. */
     bool without_qos;           /* It came without QoS, and has got none. */
+
+    /* What others do to the device. */
+    unsigned int n_strange;     /* Queues of it that they had, lately. */
+    long long int strange_since;        /* When they had none, in ms. */
+    long long int guard_at;     /* When to look again, in ms. */
 
     /* The link, as last heard of. */
     struct ovs_list list_node;          /* In 'all_turbotaps'. */
@@ -262,6 +274,7 @@ int netdev_turbotap_offload_prepare(struct dp_packet **, unsigned int mtu,
                                     struct turbotap_buf *);
 
 /* netdev-turbotap.c. */
+void netdev_turbotap_get_all(struct shash *netdevs);
 extern struct netdev_class netdev_turbotap_internal_class;
 
 void netdev_turbotap_set_problem(struct netdev_turbotap *,
@@ -277,28 +290,65 @@ void netdev_turbotap_remake_device(struct netdev_turbotap *);
 int netdev_turbotap_replace_device(struct netdev_turbotap *);
 void netdev_turbotap_close_device(struct netdev_turbotap *, bool keep);
 
+/* netdev-turbotap-guard.c. */
+void netdev_turbotap_guard(struct netdev_turbotap *,
+                           const struct turbotap_link_info *seen);
+
+/* netdev-turbotap-claim.c. */
+
+/* The record's file, in the run-time folder. */
+#define NETDEV_TURBOTAP_RECORD "turbotap-devices"
+
+/* A device that was claimed. */
+struct netdev_turbotap_claim {
+    struct turbotap_dev *dev;
+    bool owned;                 /* Ours to delete? */
+    bool made;                  /* Was there none?  Also if it failed. */
+    const char *how;            /* For the log. */
+    struct turbotap_place place;
+    struct turbotap_link_info info;
+    int ifindex;                /* That it must have, 0 for any. */
+};
+
+int netdev_turbotap_claim(const char *name, struct netdev_turbotap_claim *,
+                          struct ds *problem);
+void netdev_turbotap_release(struct turbotap_dev *, const char *name,
+                             bool owned);
+void netdev_turbotap_give_up(struct turbotap_dev *, const char *name,
+                             bool owned);
+void netdev_turbotap_orphan(struct turbotap_dev *, const char *name,
+                            bool owned);
+void netdev_turbotap_record_place(const struct netdev_turbotap *);
+void netdev_turbotap_record_end(const struct netdev_turbotap *);
+void netdev_turbotap_format_record_problem(const struct netdev_turbotap *,
+                                           struct ds *problem);
+void netdev_turbotap_list_devices(struct shash *devices);
+int netdev_turbotap_delete_unused(const char *name, struct ds *problem);
+
 /* netdev-turbotap-keep.c. */
 void netdev_turbotap_keep(const struct netdev_turbotap *);
 int netdev_turbotap_get_kept(const char *name, bool vnet_hdr,
                              struct turbotap_dev **, bool *ownedp);
 void netdev_turbotap_forget(const char *name);
 void netdev_turbotap_list_kept(struct sset *names);
+bool netdev_turbotap_is_kept(const char *name);
 bool netdev_turbotap_keeper_run(void);
 void netdev_turbotap_keeper_wait(void);
 
+/* netdev-turbotap-retry.c. */
+int netdev_turbotap_may_try(const char *name, struct ds *problem);
+void netdev_turbotap_note_failure(const char *name, int error,
+                                  const char *problem, bool made);
+void netdev_turbotap_note_success(const char *name);
+void netdev_turbotap_retry_reap(const struct sset *wanted);
+void netdev_turbotap_retry_run(void);
+void netdev_turbotap_retry_wait(void);
+
 /* netdev-turbotap-link.c. */
-bool netdev_turbotap_find_alias(const char *name, char *alias, size_t size);
-int netdev_turbotap_find_aliases(const char *prefix,
-                                 struct turbotap_link_found **,
-                                 unsigned int *n_found);
-int netdev_turbotap_open_found(const struct turbotap_link_found *,
-                               struct turbotap_dev **);
-int netdev_turbotap_adopt_link(struct turbotap_dev *, const char *alias,
-                               struct turbotap_place *,
-                               struct turbotap_link_info *);
-void netdev_turbotap_set_link(struct netdev_turbotap *,
-                              const struct turbotap_place *,
-                              const struct turbotap_link_info *);
+int netdev_turbotap_set_link(struct netdev_turbotap *,
+                             const struct turbotap_place *,
+                             const struct turbotap_link_info *);
+int netdev_turbotap_find_link(struct netdev_turbotap *);
 int netdev_turbotap_update_link(struct netdev_turbotap *);
 int netdev_turbotap_read_link_stats(struct netdev_turbotap *);
 void netdev_turbotap_apply_mtu(struct netdev_turbotap *);
@@ -314,6 +364,9 @@ void netdev_turbotap_link_get_status(const struct netdev_turbotap *,
 int netdev_turbotap_open_watch(void);
 void netdev_turbotap_watch_link(struct netdev_turbotap *);
 void netdev_turbotap_unwatch_link(struct netdev_turbotap *);
+
+/* netdev-turbotap-unixctl.c. */
+void netdev_turbotap_unixctl_init(void);
 
 /* netdev-turbotap-stats.c. */
 void netdev_turbotap_add_queue_stats(struct turbotap_queue_stats *sum,

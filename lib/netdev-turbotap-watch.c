@@ -31,7 +31,7 @@ static struct ovs_mutex turbotaps_mutex = OVS_MUTEX_INITIALIZER;
 static struct ovs_list all_turbotaps OVS_GUARDED_BY(turbotaps_mutex)
     = OVS_LIST_INITIALIZER(&all_turbotaps);
 
-/* Is there one that is 'gone' or 'ending'? */
+/* Is there one that is 'gone' or 'ending', or to be looked at again? */
 static bool unsettled OVS_GUARDED_BY(turbotaps_mutex);
 
 /* Reports changes of links.  Only the main thread uses it. */
@@ -75,15 +75,17 @@ handle_event(const struct turbotap_event *event)
     COVERAGE_INC(turbotap_link_event);
     LIST_FOR_EACH (tt, list_node, &all_turbotaps) {
         ovs_mutex_lock(&tt->linux_.mutex);
-        if (!tt->gone && concerns(event, tt)) {
-            netdev_turbotap_update_link(tt);
+        if (!tt->gone && concerns(event, tt)
+            && !netdev_turbotap_update_link(tt)) {
+            netdev_turbotap_guard(tt, event->type == TURBOTAP_LINK_CHANGED
+                                      ? &event->info : NULL);
         }
         ovs_mutex_unlock(&tt->linux_.mutex);
     }
 }
 
 /* Does what there is to do for netdevs whose device is about to be deleted, or
- * was. */
+ * was, or is to be looked at again. */
 static void
 settle(void)
     OVS_REQUIRES(turbotaps_mutex)
@@ -102,7 +104,12 @@ settle(void)
             tt->remake_at = time_msec() + NETDEV_TURBOTAP_REMAKE_MS;
             netdev_turbotap_remake_device(tt);
         }
-        unsettled |= tt->ending || (tt->gone && tt->rxqs);
+        if (!tt->gone && tt->rxqs && time_msec() >= tt->guard_at
+            && !netdev_turbotap_update_link(tt)) {
+            netdev_turbotap_guard(tt, NULL);
+        }
+        unsettled |= (tt->ending || (tt->gone && tt->rxqs)
+                      || tt->guard_at != LLONG_MAX);
         ovs_mutex_unlock(&tt->linux_.mutex);
     }
 }
@@ -133,7 +140,8 @@ netdev_turbotap_run(const struct netdev_class *class)
     if (strcmp(class->type, "turbotap")) {
         return;
     }
-    netdev_turbotap_reap(NULL);
+    netdev_turbotap_reap(NULL, NULL);
+    netdev_turbotap_retry_run();
     netdev_turbotap_restore_internal();
     if (!watch) {
         return;
@@ -158,6 +166,7 @@ netdev_turbotap_wait(const struct netdev_class *class OVS_UNUSED)
 {
     struct netdev_turbotap *tt;
 
+    netdev_turbotap_retry_wait();
     if (!watch) {
         return;
     }
@@ -178,6 +187,8 @@ netdev_turbotap_wait(const struct netdev_class *class OVS_UNUSED)
             }
             if (tt->gone && tt->rxqs) {
                 poll_timer_wait_until(tt->remake_at);
+            } else if (!tt->gone && tt->rxqs) {
+                poll_timer_wait_until(tt->guard_at);
             }
             ovs_mutex_unlock(&tt->linux_.mutex);
         }

@@ -90,6 +90,7 @@ netdev_turbotap_construct(struct netdev *netdev)
     tt->requested_n_txq = 1;
     tt->requested_offload = true;
     tt->gone = true;
+    tt->guard_at = LLONG_MAX;
     atomic_init(&tt->up_seq, 1);
     atomic_init(&tt->down_seq, 0);
     netdev_request_reconfigure(netdev);
@@ -300,7 +301,14 @@ netdev_turbotap_set_config(struct netdev *netdev, const struct smap *args,
     error = parse_config(tt, args, &config, &problem);
     if (!error && !tt->dev) {
         tt->requested_offload = config.offload;
-        error = netdev_turbotap_open_device(tt, &problem);
+        error = netdev_turbotap_open_watch();
+        if (error) {
+            begin_problem(tt, &problem);
+            ds_put_format(&problem, "could not watch links: %s",
+                          ovs_strerror(error));
+        } else {
+            error = netdev_turbotap_open_device(tt, &problem);
+        }
     }
     netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_CONFIG, &problem);
     if (!error) {
@@ -502,6 +510,18 @@ reconfigure_offload(struct netdev_turbotap *tt, struct ds *problem)
     }
 }
 
+/* Takes note of what is wrong with the record of the device of 'tt'. */
+static void
+note_record(struct netdev_turbotap *tt)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    struct ds problem = DS_EMPTY_INITIALIZER;
+
+    netdev_turbotap_format_record_problem(tt, &problem);
+    netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_RECORD, &problem);
+    ds_destroy(&problem);
+}
+
 /* Never fails for what the port can live without, since the datapath deletes a
  * port whose reconfiguration fails. */
 static int
@@ -532,6 +552,8 @@ netdev_turbotap_reconfigure(struct netdev *netdev)
             netdev_turbotap_apply_mtu(tt);
             turbotap_dev_open_spares(tt->dev);
             netdev_turbotap_keep(tt);
+            note_record(tt);
+            netdev_turbotap_note_success(tt_name(tt));
         }
     }
     netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_QUEUES, &problem);
@@ -576,10 +598,21 @@ init_class(struct netdev_class *class, const char *type, bool is_pmd)
     netdev_turbotap_stats_init_class(class);
 }
 
+/* Adds all netdevs of these classes to 'netdevs', by name, each with a
+ * reference that is the caller's. */
+void
+netdev_turbotap_get_all(struct shash *netdevs)
+{
+    netdev_get_devices(&netdev_turbotap_class, netdevs);
+    netdev_get_devices(&netdev_turbotap_nonpmd_class, netdevs);
+    netdev_get_devices(&netdev_turbotap_internal_class, netdevs);
+}
+
 void
 netdev_turbotap_register(void)
 {
     netdev_turbotap_packet_init();
+    netdev_turbotap_unixctl_init();
     init_class(&netdev_turbotap_class, "turbotap", true);
     init_class(&netdev_turbotap_nonpmd_class, "turbotap-nonpmd", false);
     init_class(&netdev_turbotap_internal_class, "turbotap-internal", true);

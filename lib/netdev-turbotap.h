@@ -17,6 +17,7 @@
 struct netdev;
 struct netdev_class;
 struct sset;
+struct uuid;
 
 #ifdef HAVE_TURBOTAP
 /* Registers the classes. */
@@ -50,10 +51,12 @@ const char *netdev_turbotap_internal_type(void);
  * and are not 'wanted'.  To be called by the main thread in each
  * reconfiguration of the switch, after ports are removed and before others are
  * added, with the names of all interfaces in the database of which
- * netdev_turbotap_is_type() is true.  The first time, also deletes those of
- * netdevs of an earlier run.  netdev_run() deletes what is left of both, and
- * so does this with a null pointer, for when the switch ends. */
-void netdev_turbotap_reap(const struct sset *wanted);
+ * netdev_turbotap_is_type() is true, and the UUID of that database's root
+ * row.  The first time, also deletes those of netdevs of an earlier run.  What
+ * was in a database with another UUID is kept.  netdev_run() deletes what is
+ * left, and so does this with null pointers, for when the switch ends. */
+void netdev_turbotap_reap(const struct uuid *database,
+                          const struct sset *wanted);
 #else
 static inline bool
 netdev_is_turbotap(const struct netdev *netdev)
@@ -89,8 +92,9 @@ netdev_turbotap_internal_type(void)
 }
 
 static inline void
-netdev_turbotap_reap(const struct sset *wanted)
+netdev_turbotap_reap(const struct uuid *database, const struct sset *wanted)
 {
+    (void) database;
     (void) wanted;
 }
 #endif

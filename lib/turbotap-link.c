@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <linux/if.h>
+#include <linux/if_link.h>
 #include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
 #include <netlink/msg.h>
@@ -41,6 +42,7 @@ info_from_nl(struct rtnl_link *nl_link, struct turbotap_link_info *info)
     struct nl_addr *mac = rtnl_link_get_addr(nl_link);
 
     memset(info, 0, sizeof *info);
+    info->tun.owner = TURBOTAP_LINK_NO_OWNER;
     info->ifindex = rtnl_link_get_ifindex(nl_link);
     if (name) {
         snprintf(info->name, sizeof info->name, "%s", name);
@@ -122,8 +124,10 @@ nsid_from_msg(struct nl_msg *msg, void *nsid)
     return NL_OK;
 }
 
-void
-turbotap_link_parse(struct nl_object *object, void *info)
+/* Stores what libnl's link 'object' says in the struct turbotap_link_info at
+ * 'info'.  A callback of libnl. */
+static void
+parse_link(struct nl_object *object, void *info)
 {
     struct rtnl_link *nl_link = (struct rtnl_link *) object;
 
@@ -131,14 +135,57 @@ turbotap_link_parse(struct nl_object *object, void *info)
     stats_from_nl(nl_link, &((struct turbotap_link_info *) info)->stats);
 }
 
+/* Returns the number in the attribute 'type' of those in 'data', 'fallback' if
+ * there is none. */
+static uint32_t
+get_number(struct nlattr *data, int type, uint32_t fallback)
+{
+    const struct nlattr *attr = nla_find(nla_data(data), nla_len(data), type);
+
+    return (!attr ? fallback
+            : nla_len(attr) == 1 ? nla_get_u8(attr)
+            : nla_len(attr) == 4 ? nla_get_u32(attr)
+            : fallback);
+}
+
+/* Stores in '*tun' what 'hdr' says of a tap: libnl does not know these. */
+static void
+parse_tun(struct nlmsghdr *hdr, struct turbotap_link_tun *tun)
+{
+    struct nlattr *linkinfo, *data;
+
+    linkinfo = nlmsg_find_attr(hdr, sizeof(struct ifinfomsg), IFLA_LINKINFO);
+    data = (linkinfo
+            ? nla_find(nla_data(linkinfo), nla_len(linkinfo), IFLA_INFO_DATA)
+            : NULL);
+    if (data) {
+        tun->n_queues = get_number(data, IFLA_TUN_NUM_QUEUES, 0);
+        tun->n_disabled = get_number(data, IFLA_TUN_NUM_DISABLED_QUEUES, 0);
+        tun->owner = get_number(data, IFLA_TUN_OWNER, TURBOTAP_LINK_NO_OWNER);
+        tun->persist = get_number(data, IFLA_TUN_PERSIST, 0);
+    }
+}
+
+int
+turbotap_link_parse(struct nl_msg *msg, struct turbotap_link_info *info)
+{
+    int error = nl_msg_parse(msg, parse_link, info);
+
+    if (error < 0) {
+        return turbotap_nl_errno(error);
+    }
+    if (!strcmp(info->kind, "tun")) {
+        parse_tun(nlmsg_hdr(msg), &info->tun);
+    }
+    return 0;
+}
+
 /* The link in an answer to RTM_GETLINK is stored in '*info'.  A callback of
  * libnl. */
 static int
 info_from_msg(struct nl_msg *msg, void *info)
 {
-    int error = nl_msg_parse(msg, turbotap_link_parse, info);
-
-    return error < 0 ? error : NL_OK;
+    return turbotap_link_parse(msg, info) ? -NLE_FAILURE : NL_OK;
 }
 
 /* Notes that the kernel has answered all.  A callback of libnl. */
@@ -192,8 +239,10 @@ make_nsid_request(int type, int netns_fd)
     return NULL;
 }
 
-int
-turbotap_link_peek_nsid(struct turbotap_link *link, int netns_fd, int *nsid)
+/* Stores in '*nsid' the id of the network namespace of 'netns_fd'.  Returns 0
+ * or a positive errno value, ENOENT if it has none. */
+static int
+read_nsid(struct turbotap_link *link, int netns_fd, int *nsid)
 {
     int error;
 
@@ -212,7 +261,7 @@ turbotap_link_get_nsid(struct turbotap_link *link, int netns_fd, int *nsid)
 
     return (error && error != EEXIST
             ? error
-            : turbotap_link_peek_nsid(link, netns_fd, nsid));
+            : read_nsid(link, netns_fd, nsid));
 }
 
 /* Reads the link with index 'ifindex', if that is positive, or called 'name'
@@ -258,128 +307,6 @@ turbotap_link_get(struct turbotap_link *link, int nsid, int ifindex,
         return ENODEV;          /* libnl prints a complaint. */
     }
     return get_link(link, nsid, ifindex, NULL, info);
-}
-
-/* What turbotap_link_find_aliases() looks for, and finds. */
-struct search {
-    const char *prefix;
-    int nsid;                   /* Where it looks. */
-    int *nsids;                 /* To be freed. */
-    unsigned int n_nsids;
-    struct turbotap_link_found *found;  /* To be freed. */
-    unsigned int n_found;
-    int error;
-};
-
-/* Adds the id in an answer to RTM_GETNSID to a 'struct search'.  A callback of
- * libnl. */
-static int
-add_nsid(struct nl_msg *msg, void *search_)
-{
-    struct search *search = search_;
-    int nsid = NETNSA_NSID_NOT_ASSIGNED;
-    int *grown;
-
-    nsid_from_msg(msg, &nsid);
-    if (nsid < 0) {
-        return NL_OK;
-    }
-    grown = reallocarray(search->nsids, search->n_nsids + 1, sizeof *grown);
-    if (!grown) {
-        search->error = ENOMEM;
-        return NL_STOP;
-    }
-    grown[search->n_nsids++] = nsid;
-    search->nsids = grown;
-    return NL_OK;
-}
-
-/* Adds the link in an answer to RTM_GETLINK to a 'struct search', if its alias
- * begins as is looked for.  A callback of libnl. */
-static int
-add_found(struct nl_msg *msg, void *search_)
-{
-    struct search *search = search_;
-    struct turbotap_link_info info;
-    struct turbotap_link_found *grown;
-
-    if (nl_msg_parse(msg, turbotap_link_parse, &info) < 0
-        || strncmp(info.alias, search->prefix, strlen(search->prefix))) {
-        return NL_OK;
-    }
-    grown = reallocarray(search->found, search->n_found + 1, sizeof *grown);
-    if (!grown) {
-        search->error = ENOMEM;
-        return NL_STOP;
-    }
-    grown[search->n_found].nsid = search->nsid;
-    grown[search->n_found++].info = info;
-    search->found = grown;
-    return NL_OK;
-}
-
-/* Sends a request of 'type' for all there is, with the header 'hdr' of 'len'
- * octets and, if 'nsid' is one, of the namespace 'nsid', and calls 'callback'
- * with each answer and 'search'.  Returns 0 or a positive errno value. */
-static int
-dump(struct turbotap_link *link, int type, const void *hdr, size_t len,
-     int nsid, int (*callback)(struct nl_msg *, void *),
-     struct search *search)
-{
-    struct nl_msg *msg = nlmsg_alloc_simple(type, NLM_F_DUMP);
-    struct nl_cb *cb = nl_cb_alloc(NL_CB_DEFAULT);
-    int error = 0;
-
-    if (!msg || !cb || nlmsg_append(msg, (void *) hdr, len, NLMSG_ALIGNTO)
-        || (nsid != TURBOTAP_NSID_SELF
-            && nla_put_u32(msg, IFLA_TARGET_NETNSID, nsid))) {
-        error = -NLE_NOMEM;
-    }
-    if (!error) {
-        nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, callback, search);
-        error = nl_send_auto(link->sock, msg);
-        if (error >= 0) {
-            error = nl_recvmsgs(link->sock, cb);
-        }
-    }
-    nl_cb_put(cb);
-    nlmsg_free(msg);
-    return turbotap_nl_errno(error);
-}
-
-int
-turbotap_link_find_aliases(struct turbotap_link *link, const char *prefix,
-                           struct turbotap_link_found **foundp,
-                           unsigned int *n_foundp)
-{
-    const struct rtgenmsg gen = { .rtgen_family = AF_UNSPEC };
-    const struct ifinfomsg ifi = { .ifi_family = AF_UNSPEC };
-    struct search search = { .prefix = prefix, .nsid = TURBOTAP_NSID_SELF };
-    int error;
-
-    error = dump(link, RTM_GETLINK, &ifi, sizeof ifi, TURBOTAP_NSID_SELF,
-                 add_found, &search);
-    if (!error) {
-        error = dump(link, RTM_GETNSID, &gen, sizeof gen, TURBOTAP_NSID_SELF,
-                     add_nsid, &search);
-    }
-    for (unsigned int i = 0; i < search.n_nsids && !error; i++) {
-        search.nsid = search.nsids[i];
-
-        /* One that ends meanwhile has nothing to be found any more. */
-        dump(link, RTM_GETLINK, &ifi, sizeof ifi, search.nsid, add_found,
-             &search);
-    }
-    free(search.nsids);
-    error = error ? error : search.error;
-    if (error) {
-        free(search.found);
-        search.found = NULL;
-        search.n_found = 0;
-    }
-    *foundp = search.found;
-    *n_foundp = search.n_found;
-    return error;
 }
 
 /* Asks the kernel to do 'changes' to the link with index 'ifindex', and frees

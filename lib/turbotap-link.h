@@ -42,6 +42,18 @@ struct turbotap_link_stats {
 /* The id of the network namespace that a handle or a watch was opened in. */
 #define TURBOTAP_NSID_SELF -1
 
+/* Of a tap, as it is in the kernel (IFLA_TUN_* of linux/if_link.h), or zeros
+ * but for 'owner' of another link. */
+struct turbotap_link_tun {
+    unsigned int n_queues;      /* Attached ones, whoever has them. */
+    unsigned int n_disabled;    /* Detached ones. */
+    uint32_t owner;             /* The UID that alone may attach queues without
+                                 * CAP_NET_ADMIN, TURBOTAP_LINK_NO_OWNER if
+                                 * anybody may. */
+    bool persist;               /* Does it outlive its descriptors? */
+};
+#define TURBOTAP_LINK_NO_OWNER UINT32_MAX
+
 /* A link, at one moment. */
 struct turbotap_link_info {
     int ifindex;
@@ -57,6 +69,7 @@ struct turbotap_link_info {
     char alias[TURBOTAP_ALIAS_LEN + 1]; /* "" if it has none. */
     char qdisc[IFNAMSIZ];       /* Kind of its queueing discipline, "noop"
                                  * while it was not up since it has none. */
+    struct turbotap_link_tun tun;
     struct turbotap_link_stats stats;
 };
 
@@ -76,10 +89,6 @@ void turbotap_link_close(struct turbotap_link *link);
 int turbotap_link_get_nsid(struct turbotap_link *link, int netns_fd,
                            int *nsid);
 
-/* The same, but gives it none: ENOENT if it has none. */
-int turbotap_link_peek_nsid(struct turbotap_link *link, int netns_fd,
-                            int *nsid);
-
 /* Reads the link called 'name', or the one with index 'ifindex', in the
  * namespace 'nsid' from the kernel into '*info'.  Returns 0 or a positive
  * errno value: ENODEV if there is none; EINVAL if there is no such namespace;
@@ -88,20 +97,6 @@ int turbotap_link_lookup(struct turbotap_link *link, int nsid,
                          const char *name, struct turbotap_link_info *info);
 int turbotap_link_get(struct turbotap_link *link, int nsid, int ifindex,
                       struct turbotap_link_info *info);
-
-/* A link, and the namespace that it is in. */
-struct turbotap_link_found {
-    int nsid;
-    struct turbotap_link_info info;
-};
-
-/* Looks for links whose alias begins with 'prefix' in the handle's own network
- * namespace and in all that this has an id for, and stores them in '*foundp',
- * to be freed by the caller, and their number in '*n_foundp'.  Returns 0 or a
- * positive errno value, and then finds none. */
-int turbotap_link_find_aliases(struct turbotap_link *link, const char *prefix,
-                               struct turbotap_link_found **foundp,
-                               unsigned int *n_foundp);
 
 /* Each changes one property of the link with index 'ifindex' in the handle's
  * own namespace and returns 0 or a positive errno value: ENODEV if there is no
@@ -124,9 +119,9 @@ int turbotap_link_set_alias(struct turbotap_link *link, int ifindex,
  * it has one, ENODEV, EPERM. */
 int turbotap_link_set_noqueue(struct turbotap_link *link, int ifindex);
 
-/* For turbotap-watch: stores what 'object', a link as libnl has it, says in
- * the struct turbotap_link_info at 'info'.  A callback of nl_msg_parse(). */
-struct nl_object;
-void turbotap_link_parse(struct nl_object *object, void *info);
+/* For turbotap-watch: stores what 'msg', RTM_NEWLINK or RTM_DELLINK, says in
+ * '*info'.  Returns 0 or a positive errno value. */
+struct nl_msg;
+int turbotap_link_parse(struct nl_msg *msg, struct turbotap_link_info *info);
 
 #endif /* turbotap-link.h */

@@ -9,13 +9,9 @@
 
 #include "turbotap-place.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <linux/if_tun.h>
 #include <net/if_arp.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -135,54 +131,6 @@ turbotap_place_find(int fd, struct turbotap_link *link,
         error = find_once(fd, link, place, info);
     }
     return error;
-}
-
-/* Looks for the network namespace with the id 'nsid' in the folder 'folder',
- * at 'suffix' in each of its entries.  Returns its descriptor or -1. */
-static int
-open_netns_in(struct turbotap_link *link, int nsid, const char *folder,
-              const char *suffix)
-{
-    struct turbotap_netns seen = { .ino = 0 };
-    const struct dirent *entry;
-    DIR *dir = opendir(folder);
-    int found = -1;
-
-    while (dir && found < 0 && (entry = readdir(dir))) {
-        struct turbotap_netns netns;
-        char path[PATH_MAX];
-        int fd, id;
-
-        snprintf(path, sizeof path, "%s/%s%s", folder, entry->d_name, suffix);
-        fd = entry->d_name[0] == '.' ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0) {
-            continue;
-        }
-        /* Most processes are in the same one as the one before. */
-        if (!turbotap_netns_from_fd(fd, &netns)
-            && !turbotap_netns_equal(&netns, &seen)
-            && !turbotap_link_peek_nsid(link, fd, &id) && id == nsid) {
-            found = fd;
-        } else {
-            seen = netns;
-            close(fd);
-        }
-    }
-    if (dir) {
-        closedir(dir);
-    }
-    return found;
-}
-
-int
-turbotap_place_open_netns(struct turbotap_link *link, int nsid,
-                          int *netns_fdp)
-{
-    *netns_fdp = open_netns_in(link, nsid, "/run/netns", "");
-    if (*netns_fdp < 0) {
-        *netns_fdp = open_netns_in(link, nsid, "/proc", "/ns/net");
-    }
-    return *netns_fdp < 0 ? ENOENT : 0;
 }
 
 /* A change to the link of the device of queue 'fd', which is at 'place'. */

@@ -66,14 +66,6 @@ int turbotap_place_find(int fd, struct turbotap_link *link,
                         struct turbotap_place *place,
                         struct turbotap_link_info *info);
 
-/* Opens the network namespace that has the id 'nsid' for 'link', and stores
- * its descriptor, to be closed by the caller, in '*netns_fdp'.  The kernel
- * does not offer that: this looks for it in /run/netns and at what namespaces
- * the processes in /proc are in.  Returns 0 or a positive errno value, ENOENT
- * if it is not among those that may be opened. */
-int turbotap_place_open_netns(struct turbotap_link *link, int nsid,
-                              int *netns_fdp);
-
 /* Each changes one property of the link of the device of queue 'fd', wherever
  * it is, as the function of the same name in turbotap-link.h does.  'link'
  * must be of this thread's network namespace.  Returns 0 or a positive errno

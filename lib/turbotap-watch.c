@@ -197,12 +197,12 @@ parse_link_event(struct nlmsghdr *hdr, struct turbotap_event *event)
     msg = nlmsg_convert(hdr);
     if (msg) {
         nlmsg_set_proto(msg, NETLINK_ROUTE);
-        error = nl_msg_parse(msg, turbotap_link_parse, &event->info);
+        error = turbotap_link_parse(msg, &event->info);
         nlmsg_free(msg);
     } else {
-        error = -NLE_NOMEM;
+        error = ENOMEM;
     }
-    if (error < 0) {
+    if (error) {
         event->type = TURBOTAP_LINKS_LOST;
     }
     return true;

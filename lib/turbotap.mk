@@ -59,7 +59,9 @@ endif
 # The netdev classes: what knows Open vSwitch.
 turbotap_netdev_sources = \
 	lib/netdev-turbotap-compat.h \
+	lib/netdev-turbotap-claim.c \
 	lib/netdev-turbotap-device.c \
+	lib/netdev-turbotap-guard.c \
 	lib/netdev-turbotap-inherit.c \
 	lib/netdev-turbotap-internal.c \
 	lib/netdev-turbotap-keep.c \
@@ -69,8 +71,10 @@ turbotap_netdev_sources = \
 	lib/netdev-turbotap-private.h \
 	lib/netdev-turbotap-queue.c \
 	lib/netdev-turbotap-receive.c \
+	lib/netdev-turbotap-retry.c \
 	lib/netdev-turbotap-send.c \
 	lib/netdev-turbotap-stats.c \
+	lib/netdev-turbotap-unixctl.c \
 	lib/netdev-turbotap-watch.c \
 	lib/netdev-turbotap.c \
 	lib/netdev-turbotap.h

@@ -579,49 +579,65 @@ test_watch_new_and_deleted(void **state)
     close(tap);
 }
 
-/* Links are found by how their alias begins, here and where an id is known. */
+/* What the kernel says of a tap: the queues that anybody has of it, attached
+ * and detached ones, who may attach more, and whether it stays. */
 static void
-test_find_aliases(void **state)
+test_tun(void **state)
 {
     struct fixture *f = *state;
-    int netns = host_open_other_namespace();
-    struct turbotap_link_found *found;
-    unsigned int n_found;
-    int nsid;
-    int tap;
+    struct ifreq ifr = { .ifr_flags = IFF_DETACH_QUEUE };
+    struct turbotap_link_info info;
+    int first, second;
 
-    assert_int_equal(turbotap_link_set_alias(f->link, f->ifindex, "our 1"), 0);
-    assert_int_equal(turbotap_link_get_nsid(f->link, netns, &nsid), 0);
-    host_move(TAP, netns);
-    tap = host_open_tap("ttl2", IFF_TAP);
-    assert_int_equal(turbotap_link_set_alias(f->link, if_nametoindex("ttl2"),
-                                             "our 2"), 0);
+    info = get(f);
+    assert_int_equal(info.tun.n_queues, 0);     /* Not a multi-queue one. */
 
-    assert_int_equal(turbotap_link_find_aliases(f->link, "our ", &found,
-                                                &n_found), 0);
-    assert_int_equal(n_found, 2);
-    assert_int_equal(found[0].nsid, TURBOTAP_NSID_SELF);
-    assert_string_equal(found[0].info.name, "ttl2");
-    assert_int_equal(found[1].nsid, nsid);
-    assert_string_equal(found[1].info.name, TAP);
-    assert_string_equal(found[1].info.alias, "our 1");
-    free(found);
+    first = host_open_tap("ttl2", IFF_TAP | IFF_MULTI_QUEUE);
+    second = host_open_tap("ttl2", IFF_TAP | IFF_MULTI_QUEUE);
+    assert_int_equal(turbotap_link_lookup(f->link, TURBOTAP_NSID_SELF, "ttl2",
+                                          &info), 0);
+    assert_int_equal(info.tun.n_queues, 2);
+    assert_int_equal(info.tun.n_disabled, 0);
+    assert_int_equal(info.tun.owner, TURBOTAP_LINK_NO_OWNER);
+    assert_false(info.tun.persist);
 
-    assert_int_equal(turbotap_link_find_aliases(f->link, "our 1", &found,
-                                                &n_found), 0);
-    assert_int_equal(n_found, 1);
-    assert_int_equal(found[0].nsid, nsid);
-    free(found);
-
-    assert_int_equal(turbotap_link_find_aliases(f->link, "our 3", &found,
-                                                &n_found), 0);
-    assert_int_equal(n_found, 0);
-    free(found);
-
+    assert_int_equal(ioctl(second, TUNSETQUEUE, &ifr), 0);
+    assert_int_equal(ioctl(first, TUNSETOWNER, 0L), 0);
+    assert_int_equal(ioctl(first, TUNSETPERSIST, 1L), 0);
+    assert_int_equal(turbotap_link_lookup(f->link, TURBOTAP_NSID_SELF, "ttl2",
+                                          &info), 0);
+    assert_int_equal(info.tun.n_queues, 1);
+    assert_int_equal(info.tun.n_disabled, 1);
+    assert_int_equal(info.tun.owner, 0);
+    assert_true(info.tun.persist);
+    close(second);
+    close(first);
     host_delete("ttl2");
-    close(tap);
-    close(netns);
-    wait_for_netns_end(f, nsid);
+
+    /* What is no tap has none of it. */
+    assert_int_equal(turbotap_link_lookup(f->link, TURBOTAP_NSID_SELF, "lo",
+                                          &info), 0);
+    assert_int_equal(info.tun.n_queues, 0);
+    assert_int_equal(info.tun.owner, TURBOTAP_LINK_NO_OWNER);
+}
+
+/* Somebody who attaches a queue to a device that is up is seen in an event,
+ * even if the queue is gone when that is read. */
+static void
+test_watch_queues(void **state)
+{
+    struct fixture *f = *state;
+    int first = host_open_tap("ttl2", IFF_TAP | IFF_MULTI_QUEUE);
+    int ifindex = if_nametoindex("ttl2");
+    struct turbotap_event event;
+
+    host_set_up("ttl2", true);
+    close(host_open_tap("ttl2", IFF_TAP | IFF_MULTI_QUEUE));
+    do {
+        event = wait_for_event(f, TURBOTAP_LINK_CHANGED, ifindex);
+    } while (event.info.tun.n_queues != 2);
+    close(first);
+    wait_for_event(f, TURBOTAP_LINK_DELETED, ifindex);
 }
 
 /* A link that moves is heard of where it was, and then where it is, until that
@@ -896,7 +912,8 @@ main(void)
         TEST(test_watch_changed),
         TEST(test_watch_from_open_on),
         TEST(test_watch_new_and_deleted),
-        TEST(test_find_aliases),
+        TEST(test_tun),
+        TEST(test_watch_queues),
         TEST(test_watch_moved),
         TEST(test_watch_bridge),
         TEST(test_watch_wireless),
