@@ -14,9 +14,11 @@ TESTSUITE_AT += \
 	tests/turbotap-link.at \
 	tests/turbotap-netns.at \
 	tests/turbotap-device.at \
+	tests/turbotap-claim.at \
 	tests/turbotap-internal.at \
 	tests/turbotap-offload.at
 CHECK_PYFILES += \
+	tests/turbotap-attach.py \
 	tests/turbotap-frames.py \
 	tests/turbotap-soak.py \
 	tests/turbotap-stream.py \
