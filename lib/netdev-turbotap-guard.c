@@ -50,6 +50,19 @@ count_strange(const struct netdev_turbotap *tt,
     return n > attached + detached ? n - attached - detached : 0;
 }
 
+/* Has the device of 'tt' looked at soon, if 'tun' says that others have queues
+ * of it: what was done to a device that is down makes no event, and events get
+ * lost. */
+void
+netdev_turbotap_guard_look(struct netdev_turbotap *tt,
+                           const struct turbotap_link_tun *tun)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    if (!tt->n_strange && count_strange(tt, tun)) {
+        tt->guard_at = time_msec();
+    }
+}
+
 /* Sets the device of 'tt' as it was, of which somebody else had queues if
  * 'suspect'. */
 static void

@@ -198,6 +198,7 @@ netdev_turbotap_read_link_stats(struct netdev_turbotap *tt)
     }
     if (!error) {
         tt->link.stats = info.stats;
+        netdev_turbotap_guard_look(tt, &info.tun);
     }
     return error;
 }

@@ -24,7 +24,8 @@
  *     netdev-turbotap-stats.c    statistics and status
  *     netdev-turbotap-compat.h   what differs between releases
  *
- * The first one calls the others. */
+ * Calls go from the top of this list downwards, but that all may tell the
+ * first one what is wrong with a port (netdev_turbotap_set_problem()). */
 
 #ifndef NETDEV_TURBOTAP_PRIVATE_H
 #define NETDEV_TURBOTAP_PRIVATE_H 1
@@ -291,6 +292,8 @@ int netdev_turbotap_replace_device(struct netdev_turbotap *);
 void netdev_turbotap_close_device(struct netdev_turbotap *, bool keep);
 
 /* netdev-turbotap-guard.c. */
+void netdev_turbotap_guard_look(struct netdev_turbotap *,
+                                const struct turbotap_link_tun *);
 void netdev_turbotap_guard(struct netdev_turbotap *,
                            const struct turbotap_link_info *seen);
 

@@ -3,8 +3,8 @@
 # Copyright (c) 2026 The turbotap authors.
 
 """Does to turbotap ports what hosts, containers and administrators may do, at
-random, and then checks that each port is there, with its own device, and that
-nothing was done to the devices of others.
+random, those among them who mean harm, and then checks that each port is there,
+with its own device, and that nothing was done to the devices of others.
 
 turbotap-soak.py --seconds N --seed N --ports N --switch PID
 
@@ -144,6 +144,56 @@ class Soak:
         run("ovs-ofctl", "mod-port", "br0", port,
             random.choice(["up", "down"]), check=False)
 
+    def attach(self, port, *options):
+        """Returns a process that attaches a queue to the device of 'port', and
+        what it says of that, or None."""
+        place = self.where(port)
+        if not place:
+            return None
+        attacher = subprocess.Popen(
+            ["nsenter", "--net=/proc/%d/ns/net" % place[0], sys.executable,
+             os.path.join(os.path.dirname(__file__), "turbotap-attach.py"),
+             *options, place[1]], stdout=subprocess.PIPE, text=True)
+        return attacher, attacher.stdout.readline()
+
+    def meddle(self, port):
+        """Changes settings of the device that are not the host's to change."""
+        attached = self.attach(port, *random.choice([
+            ("--hdr", "10"), ("--hdr", "64"), ("--sndbuf", "1"),
+            ("--offload", "0"), ("--unpersist",)]))
+        if attached:
+            attached[0].wait()
+
+    def hold(self, port):
+        """Has a queue of the device for as long as it takes the port to say
+        so."""
+        attached = self.attach(port, "--hold")
+        if not attached:
+            return
+        try:
+            if attached[1].startswith("attached"):
+                wait_until(lambda: self.has_strange_queue(port),
+                           lambda: "%s does not say that others have a queue:"
+                           " %s" % (port, self.state(port)))
+        finally:
+            attached[0].kill()
+            attached[0].wait()
+        wait_until(lambda: not self.has_strange_queue(port),
+                   lambda: "%s says that others have a queue: %s"
+                   % (port, self.state(port)))
+
+    def has_strange_queue(self, port):
+        return "another process" in (self.state(port) or "")
+
+    def forge(self, port):
+        """Gives the device the alias that another port's may have."""
+        place = self.where(port)
+        if place:
+            ip(place[0], "link", "set", place[1], "alias",
+               random.choice(["customer", "Open vSwitch turbotap in %s, tt%d"
+                              % (os.environ.get("OVS_RUNDIR"),
+                                 random.randrange(self.args.ports))]))
+
     def delete(self, port):
         place = self.where(port)
         if place:
@@ -211,7 +261,8 @@ class Soak:
         acts = [self.move] * 6 + [self.rename] * 4 + [self.change] * 4 \
             + [self.configure] * 3 + [self.mod_port] * 2 + [self.delete] * 2 \
             + [self.stranger] * 2 + [self.send_away] * 2 + [self.replace] \
-            + [self.restart] + [self.end_container]
+            + [self.restart] + [self.end_container] \
+            + [self.meddle] * 3 + [self.forge] * 2 + [self.hold]
         act = random.choice(acts)
         port = "tt%d" % random.randrange(self.args.ports)
         self.counts[act.__name__] = self.counts.get(act.__name__, 0) + 1
