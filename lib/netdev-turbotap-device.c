@@ -3,8 +3,8 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* The device behind a turbotap netdev: claimed, made again, given up.  Must not
- * know queues or frames, nor how it is known whose a device is
+/* The device behind a turbotap netdev: claimed, made again, given up.  Must
+ * not know queues or frames, nor how it is known whose a device is
  * (netdev-turbotap-claim.c).
  *
  * The device and the netdev are not born and do not die together.  A netdev

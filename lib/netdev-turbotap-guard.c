@@ -12,8 +12,8 @@
  *
  * Attaching a queue to a device that is up makes an event, closing it and all
  * that was done to the device in between do not (tun_set_iff() and
- * __tun_chr_ioctl() of drivers/net/tun.c).  So a device at which somebody was seen is looked at
- * again and again until he is gone, and once more then. */
+ * __tun_chr_ioctl() of drivers/net/tun.c).  So a device at which somebody was
+ * seen is looked at again and again until he is gone, and once more then. */
 
 #include <config.h>
 

@@ -477,19 +477,6 @@ turbotap_dev_set_persist(struct turbotap_dev *dev, bool persist)
     return ioctl(dev->rxq_fds[0], TUNSETPERSIST, persist) < 0 ? errno : 0;
 }
 
-int
-turbotap_dev_get_name(const struct turbotap_dev *dev, char *name)
-{
-    struct ifreq ifr;
-
-    memset(&ifr, 0, sizeof ifr);
-    if (ioctl(dev->rxq_fds[0], TUNGETIFF, &ifr) < 0) {
-        return errno;
-    }
-    memcpy(name, ifr.ifr_name, IFNAMSIZ);
-    return 0;
-}
-
 /* Attaches a spare descriptor of 'dev', takes it away and stores it in '*fdp'.
  * Returns 0 or a positive errno value, EXDEV if there is none. */
 static int

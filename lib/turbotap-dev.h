@@ -96,20 +96,14 @@ int turbotap_dev_from_fds(const int *fds,
 void turbotap_dev_count_queues(const struct turbotap_dev *dev,
                                unsigned int *attached, unsigned int *detached);
 
-/* Has the kernel let nobody attach a queue to the device but the user 'uid' and
- * who has CAP_NET_ADMIN over the network namespace that the device is in
+/* Has the kernel let nobody attach a queue to the device but the user 'uid'
+ * and who has CAP_NET_ADMIN over the network namespace that the device is in
  * (tun_not_capable() of tun.c).  Returns 0 or a positive errno value. */
 int turbotap_dev_set_owner(struct turbotap_dev *dev, uid_t uid);
 
 /* Makes the device outlive its descriptors, or not.  Returns 0 or a positive
  * errno value. */
 int turbotap_dev_set_persist(struct turbotap_dev *dev, bool persist);
-
-/* Stores the device's present name, which is not the one it was opened with
- * after it has been renamed, in the IFNAMSIZ octets at 'name'.  Works from
- * outside of the device's network namespace.  Returns 0 or a positive errno
- * value: EBADFD if the device was deleted. */
-int turbotap_dev_get_name(const struct turbotap_dev *dev, char *name);
 
 /* Changes the number of receive queues to 'n_rxq', at least 1; those with an
  * index below both the old and the new number stay as they are.  The host

@@ -345,25 +345,6 @@ turbotap_link_set_mtu(struct turbotap_link *link, int ifindex,
 }
 
 int
-turbotap_link_set_mac(struct turbotap_link *link, int ifindex,
-                      const uint8_t mac[6])
-{
-    struct nl_addr *addr = nl_addr_build(AF_LLC, mac, 6);
-    struct rtnl_link *changes = rtnl_link_alloc();
-    int error;
-
-    if (addr && changes) {
-        rtnl_link_set_addr(changes, addr);
-        error = change_link(link, ifindex, changes);
-    } else {
-        rtnl_link_put(changes);
-        error = ENOMEM;
-    }
-    nl_addr_put(addr);
-    return error;
-}
-
-int
 turbotap_link_set_flags(struct turbotap_link *link, int ifindex,
                         unsigned int off, unsigned int on)
 {

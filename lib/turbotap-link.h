@@ -100,14 +100,11 @@ int turbotap_link_get(struct turbotap_link *link, int nsid, int ifindex,
 
 /* Each changes one property of the link with index 'ifindex' in the handle's
  * own namespace and returns 0 or a positive errno value: ENODEV if there is no
- * such link, EPERM, or what the driver says (EINVAL: an MTU out of range,
- * EADDRNOTAVAIL: a MAC that is not a unicast address).
+ * such link, EPERM, or what the driver says (EINVAL: an MTU out of range).
  * turbotap_link_set_flags() clears the IFF_* flags in 'off' and sets those in
  * 'on'. */
 int turbotap_link_set_mtu(struct turbotap_link *link, int ifindex,
                           unsigned int mtu);
-int turbotap_link_set_mac(struct turbotap_link *link, int ifindex,
-                          const uint8_t mac[6]);
 int turbotap_link_set_flags(struct turbotap_link *link, int ifindex,
                             unsigned int off, unsigned int on);
 int turbotap_link_set_alias(struct turbotap_link *link, int ifindex,

@@ -31,7 +31,8 @@
 /* Longer than any line. */
 #define LINE_LEN 256
 
-/* So many lines more than twice what it takes make the file be written anew. */
+/* So many lines more than twice what it takes, and the file is written
+ * anew. */
 #define SLACK 64
 
 struct turbotap_record {

@@ -16,6 +16,7 @@
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <netlink/netlink.h>
 #include <netlink/route/link.h>
 #include <netlink/route/link/bridge.h>
@@ -180,6 +181,17 @@ host_set_mtu(const char *name, int mtu)
 
     ifr.ifr_mtu = mtu;
     do_ifreq(name, SIOCSIFMTU, &ifr);
+}
+
+void
+host_set_mac(const char *name, const uint8_t mac[6])
+{
+    struct ifreq ifr;
+
+    memset(&ifr, 0, sizeof ifr);
+    ifr.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+    memcpy(ifr.ifr_hwaddr.sa_data, mac, 6);
+    do_ifreq(name, SIOCSIFHWADDR, &ifr);
 }
 
 void

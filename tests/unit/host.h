@@ -46,6 +46,7 @@ bool host_wait_readable(int fd, int timeout);
 /* Links. */
 void host_set_up(const char *name, bool up);
 void host_set_mtu(const char *name, int mtu);
+void host_set_mac(const char *name, const uint8_t mac[6]);
 void host_rename(const char *name, const char *new_name);
 void host_delete(const char *name);
 void host_move(const char *name, int netns_fd);

@@ -156,7 +156,6 @@ test_get(void **state)
 static void
 test_no_device(void **state)
 {
-    static const uint8_t mac[6] = { 2, 0, 0, 0, 0, 1 };
     static const int bad[] = { 0, -1, 1000000 };
     struct fixture *f = *state;
     struct turbotap_link_info info;
@@ -166,7 +165,6 @@ test_no_device(void **state)
                                            bad[i], &info), ENODEV);
         assert_int_equal(turbotap_link_set_mtu(f->link, bad[i], 1400),
                          ENODEV);
-        assert_int_equal(turbotap_link_set_mac(f->link, bad[i], mac), ENODEV);
         assert_int_equal(turbotap_link_set_flags(f->link, bad[i], 0, IFF_UP),
                          ENODEV);
         assert_int_equal(turbotap_link_set_noqueue(f->link, bad[i]), ENODEV);
@@ -193,23 +191,6 @@ test_mtu(void **state)
                                            MAX_TAP_MTU + 1), EINVAL);
     assert_int_equal(turbotap_link_set_mtu(f->link, f->ifindex, 10), EINVAL);
     assert_int_equal(get(f).mtu, MAX_TAP_MTU);
-}
-
-static void
-test_mac(void **state)
-{
-    static const uint8_t good[6] = { 0x02, 1, 2, 3, 4, 5 };
-    static const uint8_t multicast[6] = { 0x03, 1, 2, 3, 4, 5 };
-    static const uint8_t zero[6];
-    struct fixture *f = *state;
-
-    assert_int_equal(turbotap_link_set_mac(f->link, f->ifindex, good), 0);
-    assert_memory_equal(get(f).mac, good, 6);
-    assert_int_equal(turbotap_link_set_mac(f->link, f->ifindex, multicast),
-                     EADDRNOTAVAIL);
-    assert_int_equal(turbotap_link_set_mac(f->link, f->ifindex, zero),
-                     EADDRNOTAVAIL);
-    assert_memory_equal(get(f).mac, good, 6);
 }
 
 static void
@@ -371,7 +352,6 @@ test_stats(void **state)
 static int
 be_unprivileged(struct fixture *f)
 {
-    static const uint8_t mac[6] = { 2, 0, 0, 0, 0, 1 };
     struct turbotap_link *link;
     struct turbotap_link_info info;
 
@@ -383,7 +363,6 @@ be_unprivileged(struct fixture *f)
             : turbotap_link_get(link, TURBOTAP_NSID_SELF, f->ifindex,
                                 &info) ? 2
             : turbotap_link_set_mtu(link, f->ifindex, 1400) != EPERM ? 3
-            : turbotap_link_set_mac(link, f->ifindex, mac) != EPERM ? 4
             : turbotap_link_set_flags(link, f->ifindex, 0, IFF_UP) != EPERM ? 5
             : turbotap_link_set_alias(link, f->ifindex, "x") != EPERM ? 6
             : turbotap_link_set_noqueue(link, f->ifindex) != EPERM ? 7
@@ -534,7 +513,7 @@ test_watch_changed(void **state)
     assert_int_equal(event.info.flags & IFF_UP, 0);
     assert_false(event.info.carrier);
 
-    assert_int_equal(turbotap_link_set_mac(f->link, f->ifindex, mac), 0);
+    host_set_mac(TAP, mac);
     assert_memory_equal(last_change(f, f->ifindex).info.mac, mac, 6);
 
     host_rename(TAP, "ttl1");
@@ -901,7 +880,6 @@ main(void)
         TEST(test_get),
         TEST(test_no_device),
         TEST(test_mtu),
-        TEST(test_mac),
         TEST(test_flags),
         TEST(test_noqueue),
         TEST(test_alias),
