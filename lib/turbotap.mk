@@ -44,6 +44,8 @@ turbotap_sources = \
 	lib/turbotap-queue.h \
 	lib/turbotap-record.c \
 	lib/turbotap-record.h \
+	lib/turbotap-rtmsg.c \
+	lib/turbotap-rtmsg.h \
 	lib/turbotap-util.h \
 	lib/turbotap-vnet.c \
 	lib/turbotap-vnet.h \
