@@ -23,9 +23,9 @@ VLOG_DEFINE_THIS_MODULE(netdev_turbotap_internal);
 
 static atomic_bool enabled;     /* Initially false. */
 
-/* Of devices that are about to be replaced: 'struct turbotap_addrs', by the
- * name of the netdev.  The main thread's. */
-static struct shash saved = SHASH_INITIALIZER(&saved);
+/* What the host has given the devices that are about to be replaced, null if
+ * there are none.  The main thread's. */
+static struct turbotap_addrs *saved;
 
 const char *
 netdev_turbotap_internal_type(void)
@@ -42,18 +42,22 @@ save_class(const struct netdev_class *class)
 {
     struct shash netdevs = SHASH_INITIALIZER(&netdevs);
     struct shash_node *node;
+    const char **names;
+    size_t n = 0;
+    int error;
 
     netdev_get_devices(class, &netdevs);
+    names = xmalloc((shash_count(&netdevs) + 1) * sizeof *names);
     SHASH_FOR_EACH (node, &netdevs) {
-        struct turbotap_addrs *addrs;
-        int error = turbotap_addrs_save(node->name, &addrs);
-
-        if (!error) {
-            turbotap_addrs_free(shash_replace(&saved, node->name, addrs));
-        } else if (error != ENODEV) {
-            VLOG_WARN("%s: could not read the addresses of the device (%s)",
-                      node->name, ovs_strerror(error));
-        }
+        names[n++] = node->name;
+    }
+    error = turbotap_addrs_save(names, n, &saved);
+    if (error) {
+        VLOG_WARN("could not read all addresses and routes of the devices "
+                  "that are about to be replaced (%s)", ovs_strerror(error));
+    }
+    free(names);
+    SHASH_FOR_EACH (node, &netdevs) {
         netdev_close(node->data);
     }
     shash_destroy(&netdevs);
@@ -66,6 +70,7 @@ netdev_turbotap_set_internal(bool enable)
 
     atomic_read_relaxed(&enabled, &was_enabled);
     if (enable != was_enabled) {
+        netdev_turbotap_restore_internal();
         save_class(was_enabled ? &netdev_turbotap_internal_class
                    : &netdev_tap_class);
         atomic_store_relaxed(&enabled, enable);
@@ -77,17 +82,14 @@ netdev_turbotap_set_internal(bool enable)
 void
 netdev_turbotap_restore_internal(void)
 {
-    struct shash_node *node;
+    if (saved) {
+        int error = turbotap_addrs_restore(saved);
 
-    SHASH_FOR_EACH_SAFE (node, &saved) {
-        int error = turbotap_addrs_restore(node->data);
-
-        if (error && error != ENODEV) {
-            VLOG_WARN("%s: could not give the new device all addresses and "
-                      "routes of the old one (%s)", node->name,
-                      ovs_strerror(error));
+        if (error) {
+            VLOG_WARN("could not give the new devices all addresses and "
+                      "routes of the old ones (%s)", ovs_strerror(error));
         }
-        turbotap_addrs_free(node->data);
-        shash_delete(&saved, node);
+        turbotap_addrs_free(saved);
+        saved = NULL;
     }
 }

@@ -9,6 +9,9 @@
 # Plain C, free of Open vSwitch.
 turbotap_sources = \
 	lib/turbotap-addrs.c \
+	lib/turbotap-addrs-fate.c \
+	lib/turbotap-addrs-private.h \
+	lib/turbotap-addrs-restore.c \
 	lib/turbotap-addrs.h \
 	lib/turbotap-cost.c \
 	lib/turbotap-cost.h \
