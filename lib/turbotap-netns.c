@@ -21,6 +21,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "turbotap-escape.h"
+
 #define OWN_PATH "/proc/thread-self/ns/net"
 #define NAMES_PATH "/run/netns"
 
@@ -71,7 +73,7 @@ turbotap_netns_format(const struct turbotap_netns *netns, char *name,
             from_stat(&s, &other);
             found = turbotap_netns_equal(netns, &other);
             if (found) {
-                snprintf(name, size, "%s", entry->d_name);
+                turbotap_escape(entry->d_name, name, size);
             }
         }
     }

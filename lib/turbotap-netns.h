@@ -54,8 +54,9 @@ int turbotap_netns_get_cookie(int fd, uint64_t *cookie);
 int turbotap_netns_open(const struct turbotap_netns *netns, int *fdp);
 
 /* Writes into the 'size' octets at 'name' what a user would call 'netns': its
- * name in /run/netns, where ip-netns(8) keeps them, or else "net:[INODE]", as
- * in /proc/PID/ns.  A name is cut if it must be. */
+ * name in /run/netns, where ip-netns(8) keeps them, escaped as in
+ * turbotap-escape.h, or else "net:[INODE]", as in /proc/PID/ns.  A name is cut
+ * if it must be. */
 void turbotap_netns_format(const struct turbotap_netns *netns, char *name,
                            size_t size);
 

@@ -19,6 +19,8 @@ turbotap_sources = \
 	lib/turbotap-csum.h \
 	lib/turbotap-dev.c \
 	lib/turbotap-dev.h \
+	lib/turbotap-escape.c \
+	lib/turbotap-escape.h \
 	lib/turbotap-frame.c \
 	lib/turbotap-frame.h \
 	lib/turbotap-gro.c \

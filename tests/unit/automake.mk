@@ -9,6 +9,7 @@ unit_tests = \
 	tests/unit/test-addrs \
 	tests/unit/test-csum \
 	tests/unit/test-dev \
+	tests/unit/test-escape \
 	tests/unit/test-gro \
 	tests/unit/test-gso \
 	tests/unit/test-idle \
@@ -43,6 +44,7 @@ unit_test_packet = \
 tests_unit_test_addrs_SOURCES = tests/unit/test-addrs.c $(unit_test_host)
 tests_unit_test_csum_SOURCES = tests/unit/test-csum.c
 tests_unit_test_dev_SOURCES = tests/unit/test-dev.c $(unit_test_host)
+tests_unit_test_escape_SOURCES = tests/unit/test-escape.c
 tests_unit_test_gro_SOURCES = tests/unit/test-gro.c $(unit_test_packet)
 tests_unit_test_gso_SOURCES = tests/unit/test-gso.c $(unit_test_packet)
 tests_unit_test_idle_SOURCES = tests/unit/test-idle.c $(unit_test_host)
