@@ -74,11 +74,19 @@ may_set(struct netdev_turbotap *tt, const char *what, bool wanted,
     ovs_mutex_lock(&tt->linux_.mutex);
     error = check_place(tt, &place);
     if (error == EOPNOTSUPP && wanted) {
+        char name[TURBOTAP_ESCAPED_SIZE(IFNAMSIZ)];
+        char netns_name[NAME_MAX + 1] = "";
+
+        if (!place.here) {
+            turbotap_netns_format(&place.netns, netns_name,
+                                  sizeof netns_name);
+        }
         ds_put_format(&problem, "%s: %s cannot be set: the device is %s%s%s, "
                       "expected %s in the switch's network namespace",
-                      tt_name(tt), what, place.name,
-                      place.here ? "" : " in network namespace ",
-                      place.here ? "" : tt->netns_name, tt_name(tt));
+                      tt_name(tt), what,
+                      turbotap_escape(place.name, name, sizeof name),
+                      place.here ? "" : " in network namespace ", netns_name,
+                      tt_name(tt));
     }
     netdev_turbotap_set_problem(tt, which, &problem);
     ovs_mutex_unlock(&tt->linux_.mutex);

@@ -60,12 +60,13 @@ set_place(struct netdev_turbotap *tt, const struct turbotap_place *place)
     bool moved = !turbotap_netns_equal(&tt->place.netns, &place->netns);
     bool renamed = strcmp(tt->place.name, place->name);
 
+    turbotap_escape(place->name, tt->ifname, sizeof tt->ifname);
     if (moved) {
         turbotap_netns_format(&place->netns, tt->netns_name,
                               sizeof tt->netns_name);
     }
     if ((moved || renamed) && tt->place.name[0]) {
-        VLOG_INFO("%s: the device is now %s in %s%s", tt_name(tt), place->name,
+        VLOG_INFO("%s: the device is now %s in %s%s", tt_name(tt), tt->ifname,
                   place->here ? "the switch's network namespace"
                               : "network namespace ",
                   place->here ? "" : tt->netns_name);
@@ -418,7 +419,7 @@ netdev_turbotap_link_get_status(const struct netdev_turbotap *tt,
         return;
     }
     if (strcmp(tt->place.name, tt_name(tt))) {
-        smap_add(smap, "ifname", tt->place.name);
+        smap_add(smap, "ifname", tt->ifname);
     }
     if (!tt->place.here) {
         smap_add(smap, "netns", tt->netns_name);

@@ -52,6 +52,7 @@ netdev_rxq_linux_cast(const struct netdev_rxq *) OVS_UNUSED;
 #include "openvswitch/shash.h"
 #include "sset.h"
 #include "turbotap-dev.h"
+#include "turbotap-escape.h"
 #include "turbotap-gro.h"
 #include "turbotap-gso.h"
 #include "turbotap-link.h"
@@ -128,7 +129,8 @@ struct netdev_turbotap {
     /* The link, as last heard of. */
     struct ovs_list list_node;          /* In 'all_turbotaps'. */
     struct turbotap_place place;        /* Where it is. */
-    char netns_name[NAME_MAX + 1];      /* The same, for the user. */
+    char netns_name[NAME_MAX + 1];      /* The same, for the user, */
+    char ifname[TURBOTAP_ESCAPED_SIZE(IFNAMSIZ)];   /* and its name there. */
     struct turbotap_link_info link;
     atomic_uint mtu;            /* 'link.mtu', for who has no mutex. */
     atomic_uint up_seq;         /* Changes when the link may have come up. */

@@ -13,6 +13,7 @@ TESTSUITE_AT += \
 	tests/turbotap-many.at \
 	tests/turbotap-link.at \
 	tests/turbotap-netns.at \
+	tests/turbotap-names.at \
 	tests/turbotap-device.at \
 	tests/turbotap-claim.at \
 	tests/turbotap-internal.at \
