@@ -322,9 +322,12 @@ static int
 refuse_recorded(const struct turbotap_record_entry *entry, const char *device,
                 int error, struct ds *problem)
 {
+    char ifname[TURBOTAP_ESCAPED_SIZE(IFNAMSIZ)];
+
     ds_put_format(problem, "%s: could not open the port's device, which is "
                   "%s in the network namespace with id %d, without "
-                  "turbotap-keeper: %s", entry->port, device, entry->nsid,
+                  "turbotap-keeper: %s", entry->port,
+                  turbotap_escape(device, ifname, sizeof ifname), entry->nsid,
                   ovs_strerror(error));
     return EACCES;
 }
@@ -465,9 +468,12 @@ claim_by_name(const char *name, struct netdev_turbotap_claim *claim,
             return EBUSY;
         } else if (!strncmp(info.alias, ALIAS_PREFIX, strlen(ALIAS_PREFIX))
                    && strncmp(info.alias, alias, common)) {
+            char owner[TURBOTAP_ESCAPED_SIZE(TURBOTAP_ALIAS_LEN + 1)];
+
             ds_put_format(problem, "%s: could not open tap device: it belongs "
                           "to the switch in %s", name,
-                          info.alias + strlen(ALIAS_PREFIX));
+                          turbotap_escape(info.alias + strlen(ALIAS_PREFIX),
+                                          owner, sizeof owner));
             return EBUSY;
         }
     }
@@ -501,10 +507,13 @@ check_opened(const char *name, const struct netdev_turbotap_claim *claim,
     turbotap_dev_count_queues(claim->dev, &attached, &detached);
     n = claim->info.tun.n_queues + claim->info.tun.n_disabled;
     if (n > attached + detached) {
+        char ifname[TURBOTAP_ESCAPED_SIZE(IFNAMSIZ)];
+
         n -= attached + detached;
         ds_put_format(problem, "%s: could not open tap device %s: another "
-                      "process has %u of its queues", name, claim->place.name,
-                      n);
+                      "process has %u of its queues", name,
+                      turbotap_escape(claim->place.name, ifname,
+                                      sizeof ifname), n);
         return EBUSY;
     }
     return 0;
@@ -830,7 +839,7 @@ format_entry(const char *name, struct ds *s)
     OVS_REQUIRES(claim_mutex)
 {
     const struct turbotap_record_entry *entry = find_entry(name);
-    char where[NAME_MAX + 1];
+    char where[TURBOTAP_ESCAPED_SIZE(NAME_MAX + 1)];
 
     if (!entry) {
         ds_put_cstr(s, "not on record, held by turbotap-keeper");

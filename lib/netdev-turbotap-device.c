@@ -43,6 +43,7 @@ claim_device(struct netdev_turbotap *tt, struct netdev_turbotap_claim *claim,
              struct ds *problem)
     OVS_REQUIRES(tt->linux_.mutex)
 {
+    char ifname[TURBOTAP_ESCAPED_SIZE(IFNAMSIZ)];
     int error;
 
     error = netdev_turbotap_claim(tt_name(tt), claim, problem);
@@ -58,7 +59,8 @@ claim_device(struct netdev_turbotap *tt, struct netdev_turbotap_claim *claim,
         return error;
     }
     VLOG_INFO("%s: %s tap device %s, ifindex %d", tt_name(tt), claim->how,
-              claim->info.name, claim->info.ifindex);
+              turbotap_escape(claim->info.name, ifname, sizeof ifname),
+              claim->info.ifindex);
     return 0;
 }
 

@@ -29,11 +29,13 @@ format_netdev(struct netdev *netdev, struct ds *s)
     if (tt->gone) {
         ds_put_cstr(s, "no device");
     } else {
+        char ifname[TURBOTAP_ESCAPED_SIZE(IFNAMSIZ)];
         unsigned int attached, detached;
 
         turbotap_dev_count_queues(tt->dev, &attached, &detached);
         ds_put_format(s, "device %s, ifindex %d in network namespace %s%s, "
-                      "%u+%u queues, %u+%u in all, %s", tt->place.name,
+                      "%u+%u queues, %u+%u in all, %s",
+                      turbotap_escape(tt->place.name, ifname, sizeof ifname),
                       tt->place.ifindex,
                       tt->place.here ? "of the switch" : tt->netns_name,
                       tt->owned ? "" : ", an administrator's",
