@@ -55,6 +55,7 @@ concerns(const struct turbotap_event *event, const struct netdev_turbotap *tt)
     switch (event->type) {
     case TURBOTAP_LINK_CHANGED:
     case TURBOTAP_LINK_DELETED:
+    case TURBOTAP_QDISC_DELETED:
         return (event->nsid == tt->place.nsid
                 && event->info.ifindex == tt->place.ifindex);
     case TURBOTAP_NETNS_DELETED:

@@ -3,16 +3,19 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* Events of links, received from rtnetlink and parsed by libnl-3.  Must not
+/* Events of links and their queueing disciplines, received from rtnetlink and parsed by libnl-3.  Must not
  * know whose links they are. */
 
 #include <config.h>
 
 #include "turbotap-watch.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <linux/net_namespace.h>
 #include <linux/netlink.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
@@ -46,6 +49,32 @@ struct turbotap_watch {
     } datagram;
 };
 
+/* Has the kernel drop what is of no interest before it is queued for 'watch':
+ * the group that tells of queueing disciplines tells of all filters, classes
+ * and actions, too, of which there may be thousands a second.  Returns 0 or a
+ * positive errno value. */
+static int
+set_filter(struct turbotap_watch *watch)
+{
+    /* A load is big-endian, the type of a message is not. */
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS,
+                 offsetof(struct nlmsghdr, nlmsg_type)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWLINK), 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELLINK), 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELQDISC), 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELNSID), 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    };
+    struct sock_fprog filter = { .len = sizeof code / sizeof code[0],
+                                 .filter = code };
+
+    return (setsockopt(nl_socket_get_fd(watch->sock), SOL_SOCKET,
+                       SO_ATTACH_FILTER, &filter, sizeof filter)
+            ? errno : 0);
+}
+
 int
 turbotap_watch_open(struct turbotap_watch **watchp)
 {
@@ -72,8 +101,12 @@ turbotap_watch_open(struct turbotap_watch **watchp)
         error = errno;
     }
     if (!error) {
+        error = set_filter(watch);
+    }
+    if (!error) {
         error = turbotap_nl_errno(nl_socket_add_memberships(watch->sock,
                                                          RTNLGRP_LINK,
+                                                         RTNLGRP_TC,
                                                          RTNLGRP_NSID, 0));
     }
     if (error) {
@@ -208,6 +241,27 @@ parse_link_event(struct nlmsghdr *hdr, struct turbotap_event *event)
     return true;
 }
 
+/* Returns true and stores in '*event' of which link 'hdr' tells that its root
+ * queueing discipline was deleted or replaced, if it does.
+ *
+ * Not what it is now, although the kernel tells that, too: it tells the same to
+ * all when one asks for it (qdisc_notify() of net/sched/sch_api.c), and who
+ * asks because of an event would do so for ever. */
+static bool
+parse_qdisc_event(const struct nlmsghdr *hdr, struct turbotap_event *event)
+{
+    const struct tcmsg *tcm = nlmsg_data(hdr);
+
+    if (hdr->nlmsg_type != RTM_DELQDISC
+        || !nlmsg_valid_hdr(hdr, sizeof *tcm)
+        || tcm->tcm_parent != TC_H_ROOT) {
+        return false;
+    }
+    event->type = TURBOTAP_QDISC_DELETED;
+    event->info.ifindex = tcm->tcm_ifindex;
+    return true;
+}
+
 /* Returns true and stores in '*event' what 'hdr' tells of a namespace, if it
  * does. */
 static bool
@@ -241,6 +295,7 @@ parse_event(const struct turbotap_watch *watch, struct nlmsghdr *hdr,
     /* Ids of namespaces mean something only in the namespace that they are
      * from. */
     return (parse_link_event(hdr, event)
+            || parse_qdisc_event(hdr, event)
             || (watch->nsid == TURBOTAP_NSID_SELF
                 && parse_nsid_event(hdr, event)));
 }

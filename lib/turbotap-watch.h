@@ -24,6 +24,10 @@ enum turbotap_event_type {
     TURBOTAP_LINK_DELETED,      /* A link went away (deleted, or moved to
                                  * another namespace).  Of 'info', 'ifindex'
                                  * and 'name' are valid. */
+    TURBOTAP_QDISC_DELETED,     /* The root queueing discipline of a link was
+                                 * deleted or replaced, which is no change of
+                                 * the link.  Of 'info', 'ifindex' is
+                                 * valid. */
     TURBOTAP_NETNS_DELETED,     /* The namespace that had the id 'nsid' is
                                  * about to end, and its links with it, of
                                  * which there will be no event.  'info' is

@@ -674,6 +674,50 @@ test_watch_moved(void **state)
     close(ours);
 }
 
+/* The end of a root queueing discipline is told, here and where an id is
+ * known, and nothing else of traffic control: not that somebody asked for it,
+ * which the kernel tells as if it were new. */
+static void
+test_watch_qdisc(void **state)
+{
+    struct fixture *f = *state;
+    int netns = host_open_other_namespace();
+    int ours = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    struct turbotap_event event;
+    int nsid;
+
+    assert_int_equal(system("tc qdisc add dev " TAP " root handle 7: htb"), 0);
+    assert_int_equal(turbotap_link_set_noqueue(f->link, f->ifindex), EEXIST);
+    assert_int_equal(system("tc filter add dev " TAP " parent 7: u32 "
+                            "match u32 0 0 classid 7:1"), 0);
+    assert_int_equal(system("tc qdisc add dev " TAP " ingress"), 0);
+    assert_int_equal(system("tc qdisc del dev " TAP " ingress"), 0);
+    assert_no_event(f);
+
+    assert_int_equal(system("tc qdisc replace dev " TAP " root pfifo"), 0);
+    event = next_event(f);
+    assert_int_equal(event.type, TURBOTAP_QDISC_DELETED);
+    assert_int_equal(event.nsid, TURBOTAP_NSID_SELF);
+    assert_int_equal(event.info.ifindex, f->ifindex);
+    assert_no_event(f);
+
+    assert_int_equal(turbotap_link_get_nsid(f->link, netns, &nsid), 0);
+    host_move(TAP, netns);
+    assert_int_equal(setns(netns, CLONE_NEWNET), 0);
+    assert_int_equal(system("tc qdisc add dev " TAP " root pfifo"), 0);
+    assert_int_equal(system("tc qdisc del dev " TAP " root"), 0);
+    assert_int_equal(setns(ours, CLONE_NEWNET), 0);
+    do {
+        event = next_event(f);
+    } while (event.type != TURBOTAP_QDISC_DELETED);
+    assert_int_equal(event.nsid, nsid);
+    assert_no_event(f);
+
+    close(netns);
+    wait_for_netns_end(f, nsid);
+    close(ours);
+}
+
 static void
 test_watch_bridge(void **state)
 {
@@ -893,6 +937,7 @@ main(void)
         TEST(test_tun),
         TEST(test_watch_queues),
         TEST(test_watch_moved),
+        TEST(test_watch_qdisc),
         TEST(test_watch_bridge),
         TEST(test_watch_wireless),
         TEST(test_watch_several_in_one_datagram),
