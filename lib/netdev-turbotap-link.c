@@ -311,8 +311,31 @@ netdev_turbotap_set_etheraddr(struct netdev *netdev, const struct eth_addr mac)
             netdev_turbotap_update_link(tt);
         }
     }
+    tt->mac_error = error;
     ovs_mutex_unlock(&tt->linux_.mutex);
     return error;
+}
+
+void
+netdev_turbotap_check_mac(struct netdev *netdev, const char *mac)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    struct ds problem = DS_EMPTY_INITIALIZER;
+    struct eth_addr ea;
+
+    ovs_mutex_lock(&tt->linux_.mutex);
+    if (mac && (!eth_addr_from_string(mac, &ea) || eth_addr_is_multicast(ea)
+                || eth_addr_is_zero(ea))) {
+        ds_put_format(&problem, "%s: mac=%s is not valid: expected six octets "
+                      "such as 02:00:00:00:00:01, not of a group and not all "
+                      "zeros", tt_name(tt), mac);
+    } else if (mac && tt->mac_error) {
+        ds_put_format(&problem, "%s: could not set mac=%s: %s", tt_name(tt),
+                      mac, ovs_strerror(tt->mac_error));
+    }
+    netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_MAC, &problem);
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    ds_destroy(&problem);
 }
 
 static int
@@ -335,23 +358,28 @@ static int
 netdev_turbotap_set_mtu(struct netdev *netdev, int mtu)
 {
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    struct ds problem = DS_EMPTY_INITIALIZER;
     int error;
-
-    if (mtu < ETH_MIN_MTU || mtu > TURBOTAP_MAX_MTU) {
-        VLOG_WARN_RL(&rl, "%s: MTU %d is not valid: expected %d to %d",
-                     netdev_get_name(netdev), mtu, ETH_MIN_MTU,
-                     TURBOTAP_MAX_MTU);
-        return EINVAL;
-    }
 
     ovs_mutex_lock(&tt->linux_.mutex);
     error = tt->gone ? ENODEV : 0;
+    if (mtu < ETH_MIN_MTU || mtu > TURBOTAP_MAX_MTU) {
+        ds_put_format(&problem, "%s: mtu_request=%d is not valid: expected an "
+                      "integer from %d to %d", tt_name(tt), mtu, ETH_MIN_MTU,
+                      TURBOTAP_MAX_MTU);
+        error = EINVAL;
+    }
     if (!error && mtu != (tt->requested_mtu ? tt->requested_mtu
                                             : tt->link.mtu)) {
         tt->requested_mtu = mtu;
         netdev_request_reconfigure(netdev);
+    } else if (error || !tt->requested_mtu) {
+        netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_MTU,
+                                    &problem);
     }
     ovs_mutex_unlock(&tt->linux_.mutex);
+
+    ds_destroy(&problem);
     return error;
 }
 

@@ -97,6 +97,7 @@ enum netdev_turbotap_problem {
     NETDEV_TURBOTAP_PROBLEM_STRANGE,    /* Others have queues of it. */
     NETDEV_TURBOTAP_PROBLEM_RECORD,     /* It cannot be recorded. */
     NETDEV_TURBOTAP_PROBLEM_MTU,
+    NETDEV_TURBOTAP_PROBLEM_MAC,
     NETDEV_TURBOTAP_PROBLEM_FLAGS,      /* Up or down. */
     NETDEV_TURBOTAP_PROBLEM_POLICING,
     NETDEV_TURBOTAP_PROBLEM_QOS,
@@ -138,6 +139,8 @@ struct netdev_turbotap {
                                  * the link was down: until that changes, it
                                  * is. */
     struct eth_addr wanted_mac; /* By the database, zeros if it says none. */
+    int mac_error;              /* A positive errno value if the kernel would
+                                 * not have it. */
     long long int carrier_resets;
     /* The link's own drops from before we came, and those of links that are no
      * more. */

@@ -34,6 +34,11 @@ bool netdev_is_turbotap(const struct netdev *);
  * freed by the caller.  Otherwise returns a null pointer. */
 char *netdev_turbotap_get_problem(const struct netdev *netdev);
 
+/* Takes note that the database wants 'netdev', of one of these classes, to
+ * have the address 'mac', null for any, and that it has been set if it is
+ * valid.  netdev_turbotap_get_problem() says what is wrong with it. */
+void netdev_turbotap_check_mac(struct netdev *netdev, const char *mac);
+
 /* Returns true if an interface of 'type', as in the database, is a netdev of
  * one of these classes in the userspace datapath. */
 bool netdev_turbotap_is_type(const char *type);
@@ -70,6 +75,13 @@ netdev_turbotap_get_problem(const struct netdev *netdev)
 {
     (void) netdev;
     return NULL;
+}
+
+static inline void
+netdev_turbotap_check_mac(struct netdev *netdev, const char *mac)
+{
+    (void) netdev;
+    (void) mac;
 }
 
 static inline bool
