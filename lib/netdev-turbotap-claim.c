@@ -304,9 +304,10 @@ claim_kept(const char *name, struct netdev_turbotap_claim *claim,
         if (record && !record_is_new && !entry) {
             return ENOENT;      /* It cannot have what never was. */
         }
-        ds_put_format(problem, "%s: could not ask turbotap-keeper for the "
-                      "port's device (%s), and cannot make another one",
-                      name, ovs_strerror(error));
+        ds_put_format(problem, "%s: cannot know whether turbotap-keeper holds "
+                      "the port's device: %s", name,
+                      error == EAGAIN ? "it does not answer"
+                      : ovs_strerror(error));
         return error;
     }
     claim->how = "found";
@@ -625,16 +626,37 @@ netdev_turbotap_claim(const char *name, struct netdev_turbotap_claim *claim,
 
 /* Releasing. */
 
+/* Deletes the device of 'dev', wherever it is and whoever has descriptors of
+ * it.  Returns 0 or a positive errno value. */
+static int
+delete_link(struct turbotap_dev *dev)
+    OVS_REQUIRES(claim_mutex)
+{
+    struct turbotap_link_info info;
+    struct turbotap_place place;
+    int error;
+
+    error = turbotap_place_find(turbotap_dev_rxq_fd(dev, 0), links, &place,
+                                &info);
+    return error ? error : turbotap_link_delete(links, place.nsid,
+                                                place.ifindex);
+}
+
 /* Ends 'dev', which was the device of netdev 'name', and deletes the device if
  * it is 'owned'. */
 static void
 end_device(struct turbotap_dev *dev, const char *name, bool owned)
     OVS_REQUIRES(claim_mutex)
 {
-    netdev_turbotap_forget(name);
+    bool forgotten = netdev_turbotap_forget(name);
+
     if (owned) {
         int error = turbotap_dev_set_persist(dev, false);
 
+        if (!error && !forgotten) {
+            /* The keeper's descriptors would keep it. */
+            error = delete_link(dev);
+        }
         if (error && error != EBADFD) {
             VLOG_WARN("%s: could not delete tap device (%s)", name,
                       ovs_strerror(error));
@@ -688,10 +710,13 @@ static bool
 may_delete(const char *name)
     OVS_REQUIRES(claim_mutex)
 {
+    static struct sset said = SSET_INITIALIZER(&said);
     const struct turbotap_record_entry *entry = find_entry(name);
 
     if (!record || (entry && !strcmp(entry->id, database))) {
         return true;
+    } else if (!sset_add(&said, name)) {
+        return false;
     }
     VLOG_WARN("%s: keeping the device, whose port is not in the database: "
               "that is another one than the port was in (ovs-appctl "
@@ -751,15 +776,21 @@ list_devices(struct sset *names)
     }
 }
 
-/* Deletes the devices of earlier runs of which the netdev is not 'wanted'. */
+/* Deletes the devices of earlier runs of which the netdev is not 'wanted'.
+ * After the 'first' time, those that the keeper has are left, for as long as
+ * it did not answer. */
 static void
-reap_earlier(const struct sset *wanted)
+reap_earlier(const struct sset *wanted, bool first)
     OVS_REQUIRES(claim_mutex)
 {
     struct sset names = SSET_INITIALIZER(&names);
     const char *name;
 
-    list_devices(&names);
+    if (first) {
+        list_devices(&names);
+    } else {
+        netdev_turbotap_list_kept(&names);
+    }
     SSET_FOR_EACH (name, &names) {
         struct ds problem = DS_EMPTY_INITIALIZER;
 
@@ -823,9 +854,9 @@ netdev_turbotap_reap(const struct uuid *uuid, const struct sset *wanted)
         shash_delete(&orphans, node);
         free(orphan);
     }
-    if (wanted && first) {
+    if (wanted) {
+        reap_earlier(wanted, first);
         first = false;
-        reap_earlier(wanted);
     }
     ovs_mutex_unlock(&claim_mutex);
     if (wanted) {

@@ -101,6 +101,7 @@ enum netdev_turbotap_problem {
     NETDEV_TURBOTAP_PROBLEM_FLAGS,      /* Up or down. */
     NETDEV_TURBOTAP_PROBLEM_POLICING,
     NETDEV_TURBOTAP_PROBLEM_QOS,
+    NETDEV_TURBOTAP_PROBLEM_KEEPER,     /* It cannot be reached. */
     NETDEV_TURBOTAP_N_PROBLEMS
 };
 
@@ -337,9 +338,11 @@ int netdev_turbotap_delete_unused(const char *name, struct ds *problem);
 void netdev_turbotap_keep(const struct netdev_turbotap *);
 int netdev_turbotap_get_kept(const char *name, bool vnet_hdr,
                              struct turbotap_dev **, bool *ownedp);
-void netdev_turbotap_forget(const char *name);
+bool netdev_turbotap_forget(const char *name);
 void netdev_turbotap_list_kept(struct sset *names);
 bool netdev_turbotap_is_kept(const char *name);
+bool netdev_turbotap_keeper_wants(const char *name);
+void netdev_turbotap_keeper_problem(const char *name, struct ds *problem);
 bool netdev_turbotap_keeper_run(void);
 void netdev_turbotap_keeper_wait(void);
 

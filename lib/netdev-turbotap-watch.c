@@ -15,6 +15,7 @@
 #include <poll.h>
 
 #include "coverage.h"
+#include "openvswitch/dynamic-string.h"
 #include "openvswitch/poll-loop.h"
 #include "openvswitch/vlog.h"
 #include "timeval.h"
@@ -115,7 +116,7 @@ settle(void)
     }
 }
 
-/* Has the keeper, which is a new one, hold all devices. */
+/* Has the keeper hold all devices of which it was not told yet. */
 static void
 keep_all(void)
     OVS_REQUIRES(turbotaps_mutex)
@@ -124,11 +125,38 @@ keep_all(void)
 
     LIST_FOR_EACH (tt, list_node, &all_turbotaps) {
         ovs_mutex_lock(&tt->linux_.mutex);
-        if (!tt->gone && tt->rxqs) {
+        if (!tt->gone && tt->rxqs
+            && netdev_turbotap_keeper_wants(tt_name(tt))) {
             netdev_turbotap_keep(tt);
         }
         ovs_mutex_unlock(&tt->linux_.mutex);
     }
+}
+
+/* Has each netdev say what is wrong with the keeper, if anything. */
+static void
+say_keeper_problem(void)
+    OVS_REQUIRES(turbotaps_mutex)
+{
+    static bool said = false;
+    struct ds problem = DS_EMPTY_INITIALIZER;
+    struct netdev_turbotap *tt;
+
+    netdev_turbotap_keeper_problem("", &problem);
+    if (problem.length || said) {
+        said = problem.length > 0;
+        LIST_FOR_EACH (tt, list_node, &all_turbotaps) {
+            ovs_mutex_lock(&tt->linux_.mutex);
+            ds_clear(&problem);
+            if (said) {
+                netdev_turbotap_keeper_problem(tt_name(tt), &problem);
+            }
+            netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_KEEPER,
+                                        &problem);
+            ovs_mutex_unlock(&tt->linux_.mutex);
+        }
+    }
+    ds_destroy(&problem);
 }
 
 void
@@ -151,6 +179,7 @@ netdev_turbotap_run(const struct netdev_class *class)
     if (netdev_turbotap_keeper_run()) {
         keep_all();
     }
+    say_keeper_problem();
     while (!(error = turbotap_watch_next(watch, &event))) {
         handle_event(&event);
     }

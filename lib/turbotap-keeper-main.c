@@ -4,8 +4,8 @@
  */
 
 /* The program turbotap-keeper: see turbotap-keeper.h.  Its standard input is
- * the socket that it listens on, its argument where that is.  Must not know
- * what the descriptors are for. */
+ * the socket that it listens on, its argument where that is, or will be once it
+ * is put in its place.  Must not know what the descriptors are for. */
 
 #include <config.h>
 
@@ -30,6 +30,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "turbotap-util.h"
@@ -39,6 +40,9 @@
 /* The most switches that are connected at a time: one that starts while
  * another one ends.  More have to wait. */
 #define MAX_CLIENTS 8
+
+/* How many may wait to be accepted, some of them not to be served. */
+#define BACKLOG 128
 
 /* When to try again what could not be done, in ms. */
 #define RETRY_MS 100
@@ -60,9 +64,12 @@ static unsigned int n_entries;
 static int clients[MAX_CLIENTS];
 static unsigned int n_clients;
 
-/* The socket's file. */
+/* The socket's file, what it is called until it is put in its place, null from
+ * then on, and its folder. */
 static const char *path;
+static const char *first_path;
 static struct stat file;
+static int folder_fd = -1;
 
 static void
 close_fds(int *fds, unsigned int n)
@@ -83,6 +90,21 @@ find(const char *key)
         entryp = &(*entryp)->next;
     }
     return entryp;
+}
+
+/* Returns the entry whose key is the next after 'key', or a null pointer. */
+static struct entry *
+find_next(const char *key)
+{
+    struct entry *next = NULL;
+
+    for (struct entry *e = entries; e; e = e->next) {
+        if (strcmp(e->key, key) > 0
+            && (!next || strcmp(e->key, next->key) < 0)) {
+            next = e;
+        }
+    }
+    return next;
 }
 
 static void
@@ -176,6 +198,21 @@ serve(struct turbotap_keeper_msg *msg, int *fds, unsigned int n_fds, int error)
         }
         return NULL;
 
+    case TURBOTAP_KEEPER_HELLO:
+        msg->error = (turbotap_keeper_common_version(msg)
+                      ? 0 : EPROTONOSUPPORT);
+        turbotap_keeper_say_versions(msg);
+        msg->index = getpid();
+        return NULL;
+
+    case TURBOTAP_KEEPER_NEXT:
+        entry = find_next(msg->key);
+        msg->error = entry ? 0 : ENOENT;
+        if (entry) {
+            memcpy(msg->key, entry->key, sizeof msg->key);
+        }
+        return NULL;
+
     case TURBOTAP_KEEPER_LIST:
         for (uint32_t i = 0; entry && i < msg->index; i++) {
             entry = entry->next;
@@ -192,6 +229,19 @@ serve(struct turbotap_keeper_msg *msg, int *fds, unsigned int n_fds, int error)
     }
 }
 
+/* Answers a request for 'op' by 'client', whatever it is, with 'error', and
+ * with the versions that would have been understood.  Returns 0 or a positive
+ * errno value. */
+static int
+refuse(int client, uint32_t op, int error)
+{
+    struct turbotap_keeper_msg msg = { .magic = TURBOTAP_KEEPER_MAGIC,
+                                       .op = op, .error = error };
+
+    turbotap_keeper_say_versions(&msg);
+    return turbotap_keeper_send(client, &msg, NULL, 0);
+}
+
 /* Reads a request from 'client' and answers it.  Returns false if there is
  * none, nor will be. */
 static bool
@@ -204,12 +254,18 @@ serve_client(int client)
     int error;
 
     error = turbotap_keeper_recv(client, &msg, fds, &n_fds);
-    if (error && error != EMFILE) {
+    if (error == EAGAIN) {
+        return true;
+    } else if (error == EPROTONOSUPPORT) {
+        return !refuse(client, msg.op, error);
+    } else if (error && error != EMFILE) {
         return false;
     }
     entry = serve(&msg, fds, n_fds, error);
-    return !turbotap_keeper_send(client, &msg, entry ? entry->fds : NULL,
+    error = turbotap_keeper_send(client, &msg, entry ? entry->fds : NULL,
                                  entry ? entry->n_fds : 0);
+    /* Who has ended may have asked for more before. */
+    return !error || error == EPIPE;
 }
 
 /* Returns a spare descriptor for 'clients'. */
@@ -227,13 +283,27 @@ drop_client(unsigned int i)
     clients[n_clients] = make_spare();
 }
 
+/* Returns true if 'client' is one to be served: see turbotap-keeper.h. */
+static bool
+is_authorized(int client)
+{
+    struct ucred cred;
+    socklen_t len = sizeof cred;
+    struct stat folder;
+
+    if (getsockopt(client, SOL_SOCKET, SO_PEERCRED, &cred, &len)) {
+        return false;
+    }
+    return (!cred.uid || cred.uid == geteuid()
+            || (!fstat(folder_fd, &folder)
+                && turbotap_keeper_may_replace(&folder, cred.uid, cred.gid)));
+}
+
 /* Accepts a client, for whom there must be room.  Returns false if it has to
  * wait. */
 static bool
 accept_client(void)
 {
-    struct ucred cred;
-    socklen_t len = sizeof cred;
     int client;
 
     close(clients[n_clients]);
@@ -243,8 +313,8 @@ accept_client(void)
         return false;
     }
     clients[n_clients++] = client;
-    if (getsockopt(client, SOL_SOCKET, SO_PEERCRED, &cred, &len)
-        || (cred.uid != geteuid() && cred.uid)) {
+    if (!is_authorized(client)) {
+        refuse(client, TURBOTAP_KEEPER_HELLO, EPERM);
         drop_client(n_clients - 1);
     }
     return true;
@@ -263,7 +333,7 @@ watch_file(void)
     /* While its socket is open, a file is not deleted, but has one name less:
      * IN_ATTRIB. */
     snprintf(folder, sizeof folder, "%s", path);
-    if (inotify_add_watch(fd, path, IN_ATTRIB | IN_MOVE_SELF) < 0
+    if (inotify_add_watch(fd, first_path ? first_path : path, IN_ATTRIB | IN_MOVE_SELF) < 0
         || inotify_add_watch(fd, dirname(folder), IN_MOVE_SELF) < 0) {
         close(fd);
         return -1;
@@ -287,11 +357,24 @@ static bool
 is_found(void)
 {
     struct stat now;
+    bool found;
 
     if (lstat(path, &now)) {
-        return errno != ENOENT && errno != ENOTDIR;
+        found = errno != ENOENT && errno != ENOTDIR;
+    } else {
+        found = now.st_dev == file.st_dev && now.st_ino == file.st_ino;
     }
-    return now.st_dev == file.st_dev && now.st_ino == file.st_ino;
+    if (first_path) {
+        if (!found && !n_clients) {
+            /* Who was to put it in its place has died. */
+            unlink(first_path);
+            return false;
+        } else if (found) {
+            first_path = NULL;
+        }
+        return true;
+    }
+    return found;
 }
 
 /* Removes the socket's file, so that nobody connects from now on.  Returns
@@ -435,6 +518,39 @@ raise_limit(void)
     }
 }
 
+/* Returns where the socket is until it is put in its place, a null pointer if
+ * it is there. */
+static const char *
+get_first_path(void)
+{
+    static const char first[] = TURBOTAP_KEEPER_FIRST;
+    static char name[PATH_MAX];
+    struct sockaddr_un sun;
+    socklen_t len = sizeof sun;
+    size_t n;
+
+    memset(&sun, 0, sizeof sun);
+    getsockname(LISTENER, (struct sockaddr *) &sun, &len);
+    n = strnlen(sun.sun_path, sizeof sun.sun_path);
+    if (n < sizeof first
+        || memcmp(sun.sun_path + n - (sizeof first - 1), first,
+                  sizeof first - 1)) {
+        return NULL;
+    }
+    snprintf(name, sizeof name, "%s%s", path, first);
+    return name;
+}
+
+/* Opens the folder of the socket.  Returns a descriptor or -1. */
+static int
+open_folder(void)
+{
+    char folder[PATH_MAX];
+
+    snprintf(folder, sizeof folder, "%s", path);
+    return open(dirname(folder), O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
 int
 main(int argc, char *argv[])
 {
@@ -449,12 +565,15 @@ main(int argc, char *argv[])
         return EXIT_FAILURE;
     }
     path = argv[1];
-    if (lstat(path, &file) || (path[0] == '/' && chdir("/."))) {
+    first_path = get_first_path();
+    if (lstat(first_path ? first_path : path, &file)
+        || (path[0] == '/' && chdir("/."))) {
         return EXIT_FAILURE;
     }
 
     /* What the switch has open is no business of the keeper. */
     syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0);
+    folder_fd = open_folder();
     raise_limit();
     for (unsigned int i = 0; i < MAX_CLIENTS; i++) {
         clients[i] = make_spare();
@@ -469,6 +588,8 @@ main(int argc, char *argv[])
         _exit(EXIT_SUCCESS);
     }
 
+    /* So that who connects from now on learns which process this is. */
+    listen(LISTENER, BACKLOG);
     serve_all();
     return EXIT_SUCCESS;
 }

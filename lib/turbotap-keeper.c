@@ -3,413 +3,365 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* The switch's side of the keeper, and what both sides have in common.  Must
- * not know what is kept. */
+/* The switch's side of the keeper: requests and answers.  Must not know what
+ * is kept, nor how a keeper is found. */
 
 #include <config.h>
 
 #include "turbotap-keeper.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
-#include <limits.h>
-#include <spawn.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "turbotap-util.h"
 
-/* How long to wait for an answer, and for the lock, in seconds. */
-#define PATIENCE 2
+/* The most requests without an answer, or with one that was not taken: as many
+ * answers have room in a socket. */
+#define MAX_REQUESTS 64
+
+/* A request that was sent. */
+struct request {
+    enum turbotap_keeper_op op;
+    int error;                  /* The answer. */
+    bool waited_for;            /* By get() or next(). */
+    char key[TURBOTAP_KEEPER_KEY_LEN];
+};
 
 struct turbotap_keeper {
     int sock;
+    uid_t uid;
+    pid_t pid;                  /* 0: unknown. */
+    pid_t starter;              /* A child to be waited for, 0: none. */
+    unsigned int version;       /* 0: unknown. */
+
+    /* The requests, a ring.  Each counts up: those that were sent, of them
+     * those that were answered, of them those that were taken. */
+    struct request requests[MAX_REQUESTS];
+    unsigned int n_sent, n_answered, n_taken;
+
+    /* The last answer to get() or next(). */
+    struct turbotap_keeper_msg msg;
+    int fds[TURBOTAP_KEEPER_MAX_FDS];
+    unsigned int n_fds;
 };
 
-/* Messages. */
-
-int
-turbotap_keeper_send(int sock, const struct turbotap_keeper_msg *msg,
-                     const int *fds, unsigned int n_fds)
+static void
+close_fds(int *fds, unsigned int n)
 {
-    union {
-        struct cmsghdr align;
-        char octets[CMSG_SPACE(TURBOTAP_KEEPER_MAX_FDS * sizeof(int))];
-    } control;
-    struct iovec iov = { .iov_base = (void *) msg, .iov_len = sizeof *msg };
-    struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-    if (n_fds) {
-        struct cmsghdr *cmsg = &control.align;
-
-        memset(&control, 0, sizeof control);
-        hdr.msg_control = control.octets;
-        hdr.msg_controllen = CMSG_SPACE(n_fds * sizeof *fds);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof *fds);
-        memcpy(CMSG_DATA(cmsg), fds, n_fds * sizeof *fds);
+    while (n) {
+        close(fds[--n]);
     }
-    return sendmsg(sock, &hdr, MSG_NOSIGNAL) < 0 ? errno : 0;
 }
 
-int
-turbotap_keeper_recv(int sock, struct turbotap_keeper_msg *msg, int *fds,
-                     unsigned int *n_fdsp)
+/* Lets the process end that started the keeper. */
+static void
+reap_starter(struct turbotap_keeper *keeper)
 {
-    union {
-        struct cmsghdr align;
-        char octets[CMSG_SPACE(TURBOTAP_KEEPER_MAX_FDS * sizeof(int))];
-    } control;
-    struct iovec iov = { .iov_base = msg, .iov_len = sizeof *msg };
-    struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1,
-                          .msg_control = control.octets,
-                          .msg_controllen = sizeof control.octets };
-    unsigned int n_fds = 0;
-    ssize_t n;
-
-    *n_fdsp = 0;
-    do {
-        n = recvmsg(sock, &hdr, MSG_CMSG_CLOEXEC);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0) {
-        return errno == EAGAIN ? ETIMEDOUT : errno == ECONNRESET ? EPIPE
-               : errno;
+    if (keeper->starter && waitpid(keeper->starter, NULL, WNOHANG)) {
+        keeper->starter = 0;
     }
+}
 
-    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&hdr); cmsg;
-         cmsg = CMSG_NXTHDR(&hdr, cmsg)) {
-        if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS) {
-            unsigned int more = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof *fds;
+/* Requests. */
 
-            memcpy(fds + n_fds, CMSG_DATA(cmsg), more * sizeof *fds);
-            n_fds += more;
-        }
+static struct request *
+get_request(struct turbotap_keeper *keeper, unsigned int i)
+{
+    return &keeper->requests[i % MAX_REQUESTS];
+}
+
+unsigned int
+turbotap_keeper_n_asked(const struct turbotap_keeper *keeper)
+{
+    return keeper->n_sent - keeper->n_answered;
+}
+
+/* Sends 'msg', in which all but 'magic', 'op' and 'key' is filled in, with the
+ * 'n_fds' descriptors in 'fds'.  Returns 0 or a positive errno value. */
+static int
+send_request(struct turbotap_keeper *keeper, struct turbotap_keeper_msg *msg,
+             enum turbotap_keeper_op op, const char *key,
+             const int *fds, unsigned int n_fds, bool wait)
+{
+    struct request *r = get_request(keeper, keeper->n_sent);
+    int error;
+
+    if (strlen(key) >= sizeof msg->key) {
+        return ENAMETOOLONG;
+    } else if (keeper->n_sent - keeper->n_taken
+               >= (wait ? MAX_REQUESTS : MAX_REQUESTS - 1)) {
+        /* One is left for who waits. */
+        return EAGAIN;
     }
-    int error = 0;
-
-    if (!n) {
+    msg->magic = TURBOTAP_KEEPER_MAGIC;
+    msg->op = op;
+    snprintf(msg->key, sizeof msg->key, "%s", key);
+    error = turbotap_keeper_send(keeper->sock, msg, fds, n_fds);
+    if (error == ECONNRESET) {
         error = EPIPE;
-    } else if (n != sizeof *msg || hdr.msg_flags & MSG_TRUNC
-               || msg->magic != TURBOTAP_KEEPER_MAGIC
-               || !memchr(msg->key, 0, sizeof msg->key)) {
-        error = EPROTO;
-    } else if (hdr.msg_flags & MSG_CTRUNC) {
-        error = EMFILE;
     }
-    if (error) {
-        while (n_fds) {
-            close(fds[--n_fds]);
-        }
+    if (!error) {
+        *r = (struct request) { .op = op, .waited_for = wait };
+        snprintf(r->key, sizeof r->key, "%s", key);
+        keeper->n_sent++;
     }
-    *n_fdsp = n_fds;
     return error;
 }
 
-/* The lock. */
-
-/* Stores the name of the lock of the socket 'path' in the PATH_MAX octets at
- * 'name'.  Returns 0 or a positive errno value. */
-static int
-make_lock_name(const char *path, char *name)
-{
-    return (snprintf(name, PATH_MAX, "%s.lock", path) < PATH_MAX
-            ? 0 : ENAMETOOLONG);
-}
-
-int
-turbotap_keeper_lock(const char *path)
-{
-    char name[PATH_MAX];
-    int error = make_lock_name(path, name);
-
-    while (!error) {
-        struct stat locked, there;
-        int fd = open(name, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
-                      S_IRUSR | S_IWUSR);
-
-        if (fd < 0) {
-            return -errno;
-        }
-        if (flock(fd, LOCK_EX | LOCK_NB) || fstat(fd, &locked)) {
-            error = errno;
-        } else if (!stat(name, &there) && there.st_ino == locked.st_ino
-                   && there.st_dev == locked.st_dev) {
-            return fd;
-        }
-        /* Who had it has removed it since it was opened. */
-        close(fd);
-    }
-    return -error;
-}
-
-void
-turbotap_keeper_unlock(const char *path, int lock)
-{
-    char name[PATH_MAX];
-
-    if (!make_lock_name(path, name)) {
-        unlink(name);
-    }
-    close(lock);
-}
-
-/* Waits for the lock of the socket 'path', and returns it or a negative errno
- * value.  Nobody has it for longer than it takes to start a program. */
-static int
-wait_for_lock(const char *path)
-{
-    const struct timespec nap = { .tv_nsec = 1000 * 1000 };
-    int lock;
-
-    for (int i = 0; i < PATIENCE * 1000; i++) {
-        lock = turbotap_keeper_lock(path);
-        if (lock != -EWOULDBLOCK) {
-            return lock;
-        }
-        nanosleep(&nap, NULL);
-    }
-    return -ETIMEDOUT;
-}
-
-/* Connecting. */
-
-/* Stores the address of the socket 'path' in '*sun'.  It goes through the
- * folder of 'path', a descriptor of which is stored in '*dirp' and is to be
- * closed by the caller, since an address has no room for a long path.  Returns
- * 0 or a positive errno value. */
-static int
-make_address(const char *path, struct sockaddr_un *sun, int *dirp)
-{
-    char folder[PATH_MAX], name[PATH_MAX];
-
-    if (strlen(path) >= PATH_MAX) {
-        return ENAMETOOLONG;
-    }
-    snprintf(folder, sizeof folder, "%s", path);
-    snprintf(name, sizeof name, "%s", path);
-    *dirp = open(dirname(folder), O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (*dirp < 0) {
-        return errno;
-    }
-    memset(sun, 0, sizeof *sun);
-    sun->sun_family = AF_UNIX;
-    if (snprintf(sun->sun_path, sizeof sun->sun_path, "/proc/self/fd/%d/%s",
-                 *dirp, basename(name)) >= (int) sizeof sun->sun_path) {
-        close(*dirp);
-        return ENAMETOOLONG;
-    }
-    return 0;
-}
-
-/* Returns 0 if the process at the other end of 'sock' is of our own user or
- * root's, else a positive errno value. */
-static int
-check_peer(int sock)
-{
-    struct ucred cred;
-    socklen_t len = sizeof cred;
-
-    if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &len)) {
-        return errno;
-    }
-    return cred.uid == geteuid() || !cred.uid ? 0 : EPERM;
-}
-
-/* Starts 'program' with the listening socket 'listener' as its standard input,
- * and 'path' as its argument, for ps(1).  Returns 0 or a positive errno value.
- *
- * The program makes a child of its own and exits, so that it is nobody's
- * child. */
-static int
-spawn_keeper(const char *program, int listener, const char *path)
-{
-    char *argv[] = { (char *) program, (char *) path, NULL };
-    char *envp[] = { NULL };
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attr;
-    sigset_t none, all;
-    int status = 0;
-    pid_t pid;
-    int error;
-
-    error = posix_spawn_file_actions_init(&actions);
-    if (error) {
-        return error;
-    }
-    error = posix_spawnattr_init(&attr);
-    if (error) {
-        posix_spawn_file_actions_destroy(&actions);
-        return error;
-    }
-
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawnattr_setflags(&attr, (POSIX_SPAWN_SETSID
-                                     | POSIX_SPAWN_SETSIGMASK
-                                     | POSIX_SPAWN_SETSIGDEF));
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setsigdefault(&attr, &all);
-    error = posix_spawn_file_actions_adddup2(&actions, listener, 0);
-    if (!error) {
-        error = posix_spawn_file_actions_addopen(&actions, 1, "/dev/null",
-                                                 O_RDWR, 0);
-    }
-    if (!error) {
-        error = posix_spawn_file_actions_adddup2(&actions, 1, 2);
-    }
-    if (!error) {
-        error = posix_spawnp(&pid, program, &actions, &attr, argv, envp);
-    }
-    posix_spawnattr_destroy(&attr);
-    posix_spawn_file_actions_destroy(&actions);
-    if (error) {
-        return error;
-    }
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-        continue;
-    }
-    return status ? ECHILD : 0;
-}
-
-/* Connects 'sock' to the socket at 'sun'.  Returns 0 or a positive errno
+/* Takes note of the answer 'msg' to HELLO.  Returns 0 or a positive errno
  * value. */
 static int
-try_connect(int sock, const struct sockaddr_un *sun)
+handle_hello(struct turbotap_keeper *keeper,
+             const struct turbotap_keeper_msg *msg)
 {
-    if (!connect(sock, (const struct sockaddr *) sun, sizeof *sun)) {
+    if (msg->error == EOPNOTSUPP) {
+        keeper->version = 1;
         return 0;
+    } else if (msg->error) {
+        return msg->error;
     }
-    return errno == EAGAIN ? ETIMEDOUT : errno;
+    keeper->version = turbotap_keeper_common_version(msg);
+    if (msg->index) {
+        keeper->pid = msg->index;
+    }
+    return keeper->version ? 0 : EPROTONOSUPPORT;
 }
 
-/* Starts a keeper that listens at 'sun', also known as 'path', with 'sock'
- * connected to it before it looks.  The caller must have the lock.  Returns 0
- * or a positive errno value. */
+/* Receives one answer, if there is one within 'timeout' ms.  Returns 0 or a
+ * positive errno value: EAGAIN, ETIMEDOUT if there is none, others: the
+ * connection is of no more use. */
 static int
-start_keeper(int sock, const struct sockaddr_un *sun, const char *path,
-             const char *program)
+receive(struct turbotap_keeper *keeper, int timeout)
 {
-    int error = 0;
-    int listener;
+    struct pollfd pfd = { .fd = keeper->sock, .events = POLLIN };
+    struct turbotap_keeper_msg msg;
+    int fds[TURBOTAP_KEEPER_MAX_FDS];
+    struct request *r;
+    unsigned int n_fds;
+    int error, n;
 
-    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (listener < 0) {
+    do {
+        n = poll(&pfd, 1, timeout);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
         return errno;
+    } else if (!n) {
+        return timeout ? ETIMEDOUT : EAGAIN;
     }
-    /* The permissions are those that the socket has when it is bound, whatever
-     * the mask. */
-    if (fchmod(listener, S_IRUSR | S_IWUSR)
-        || bind(listener, (const struct sockaddr *) sun, sizeof *sun)) {
-        error = errno;
-    } else {
-        error = listen(listener, 16) ? errno : try_connect(sock, sun);
-        if (!error) {
-            error = spawn_keeper(program, listener, path);
-        }
-        if (error) {
-            unlink(sun->sun_path);
-        }
-    }
-    close(listener);
-    return error;
-}
-
-/* Opens a socket that waits no longer than for PATIENCE, and stores it in
- * '*sockp'.  Returns 0 or a positive errno value. */
-static int
-open_socket(int *sockp)
-{
-    const struct timeval patience = { .tv_sec = PATIENCE };
-    int error;
-
-    *sockp = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (*sockp < 0) {
-        return errno;
-    }
-    if (setsockopt(*sockp, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience)
-        || setsockopt(*sockp, SOL_SOCKET, SO_SNDTIMEO, &patience,
-                      sizeof patience)) {
-        error = errno;
-        close(*sockp);
+    error = turbotap_keeper_recv(keeper->sock, &msg, fds, &n_fds);
+    reap_starter(keeper);
+    if (error && error != EMFILE) {
         return error;
+    }
+
+    r = get_request(keeper, keeper->n_answered);
+    if (keeper->n_answered == keeper->n_sent || msg.op != r->op) {
+        close_fds(fds, n_fds);
+        return EPROTO;
+    }
+    keeper->n_answered++;
+    r->error = error ? error : msg.error;
+    if (r->op == TURBOTAP_KEEPER_HELLO) {
+        r->error = handle_hello(keeper, &msg);
+    }
+    close_fds(keeper->fds, keeper->n_fds);
+    keeper->n_fds = 0;
+    if (r->waited_for) {
+        keeper->msg = msg;
+        memcpy(keeper->fds, fds, n_fds * sizeof *fds);
+        keeper->n_fds = n_fds;
+    } else {
+        close_fds(fds, n_fds);
     }
     return 0;
 }
 
-/* Connects 'sock' to the keeper at 'sun', also known as 'path', or to one that
- * it starts.  Returns 0 or a positive errno value. */
-static int
-find_or_start(int sock, const struct sockaddr_un *sun, const char *path,
-              const char *program)
+int
+turbotap_keeper_take(struct turbotap_keeper *keeper, int timeout,
+                     struct turbotap_keeper_answer *answer)
 {
-    int lock = wait_for_lock(sun->sun_path);
-    int error;
+    for (;;) {
+        const struct request *r;
 
-    if (lock < 0) {
-        return -lock;
+        if (keeper->n_taken == keeper->n_answered) {
+            int error = receive(keeper, timeout);
+
+            if (error) {
+                return error;
+            }
+        }
+        r = get_request(keeper, keeper->n_taken++);
+        if (!r->waited_for) {
+            *answer = (struct turbotap_keeper_answer) { .op = r->op,
+                                                        .error = r->error };
+            memcpy(answer->key, r->key, sizeof answer->key);
+            return r->op == TURBOTAP_KEEPER_HELLO ? r->error : 0;
+        }
+        /* Nobody waits for it any more. */
     }
-    error = try_connect(sock, sun);
-    if (error == ECONNREFUSED) {
-        /* Of one that was killed. */
-        unlink(sun->sun_path);
+}
+
+/* Sends 'msg' with 'op' and 'key', as send_request() does, and waits for the
+ * answer, which is then in 'keeper->msg' and 'keeper->fds'.  Returns 0 or a
+ * positive errno value, the keeper's own, too. */
+static int
+ask(struct turbotap_keeper *keeper, int timeout,
+    struct turbotap_keeper_msg *msg, enum turbotap_keeper_op op,
+    const char *key)
+{
+    int error = send_request(keeper, msg, op, key, NULL, 0, true);
+
+    while (!error && keeper->n_answered != keeper->n_sent) {
+        error = receive(keeper, timeout);
     }
-    if (error == ECONNREFUSED || error == ENOENT) {
-        error = program ? start_keeper(sock, sun, path, program) : ENOENT;
+    if (error) {
+        return error == EAGAIN ? ETIMEDOUT : error;
     }
-    turbotap_keeper_unlock(sun->sun_path, lock);
+    keeper->n_answered = --keeper->n_sent;
+    return get_request(keeper, keeper->n_sent)->error;
+}
+
+int
+turbotap_keeper_put(struct turbotap_keeper *keeper, const char *key,
+                    const void *data, const int *fds, unsigned int n_fds)
+{
+    struct turbotap_keeper_msg msg = { .error = 0 };
+
+    if (!n_fds || n_fds > TURBOTAP_KEEPER_MAX_FDS) {
+        return EINVAL;
+    }
+    memcpy(msg.data, data, sizeof msg.data);
+    return send_request(keeper, &msg, TURBOTAP_KEEPER_PUT, key, fds, n_fds,
+                        false);
+}
+
+int
+turbotap_keeper_remove(struct turbotap_keeper *keeper, const char *key)
+{
+    struct turbotap_keeper_msg msg = { .error = 0 };
+
+    return send_request(keeper, &msg, TURBOTAP_KEEPER_REMOVE, key, NULL, 0,
+                        false);
+}
+
+int
+turbotap_keeper_hello(struct turbotap_keeper *keeper)
+{
+    struct turbotap_keeper_msg msg = { .error = 0 };
+
+    turbotap_keeper_say_versions(&msg);
+    return send_request(keeper, &msg, TURBOTAP_KEEPER_HELLO, "", NULL, 0,
+                        false);
+}
+
+int
+turbotap_keeper_get(struct turbotap_keeper *keeper, int timeout,
+                    const char *key, void *data, int *fds,
+                    unsigned int *n_fdsp)
+{
+    struct turbotap_keeper_msg msg = { .error = 0 };
+    int error = ask(keeper, timeout, &msg, TURBOTAP_KEEPER_GET, key);
+
+    *n_fdsp = 0;
+    if (!error) {
+        memcpy(data, keeper->msg.data, sizeof keeper->msg.data);
+        memcpy(fds, keeper->fds, keeper->n_fds * sizeof *fds);
+        *n_fdsp = keeper->n_fds;
+        keeper->n_fds = 0;
+    }
     return error;
 }
 
 int
-turbotap_keeper_connect(const char *path, const char *program,
-                        struct turbotap_keeper **keeperp)
+turbotap_keeper_next(struct turbotap_keeper *keeper, int timeout,
+                     unsigned int i, char *key)
 {
-    struct sockaddr_un sun;
-    int error, sock, dir;
+    struct turbotap_keeper_msg msg = { .index = i };
+    bool by_number = keeper->version == 1;
+    int error = ask(keeper, timeout, &msg,
+                    by_number ? TURBOTAP_KEEPER_LIST : TURBOTAP_KEEPER_NEXT,
+                    by_number ? "" : key);
+
+    if (!error) {
+        memcpy(key, keeper->msg.key, sizeof keeper->msg.key);
+    }
+    return error;
+}
+
+/* Connections. */
+
+/* Makes a connection of 'peer', with which it does away, says HELLO, and
+ * stores it in '*keeperp'.  Returns 0 or a positive errno value. */
+static int
+make_keeper(const struct turbotap_keeper_peer *peer,
+            struct turbotap_keeper **keeperp)
+{
+    struct turbotap_keeper *keeper = turbotap_zalloc(sizeof *keeper);
+    int error;
 
     *keeperp = NULL;
-    error = make_address(path, &sun, &dir);
+    if (!keeper) {
+        close(peer->sock);
+        return ENOMEM;
+    }
+    keeper->sock = peer->sock;
+    keeper->uid = peer->cred.uid;
+    keeper->pid = peer->starter ? 0 : peer->cred.pid;
+    keeper->starter = peer->starter;
+    error = turbotap_keeper_hello(keeper);
     if (error) {
+        turbotap_keeper_close(keeper);
         return error;
     }
-    error = open_socket(&sock);
-    if (error) {
-        close(dir);
-        return error;
-    }
-
-    error = find_or_start(sock, &sun, path, program);
-    close(dir);
-    if (!error) {
-        error = check_peer(sock);
-    }
-    if (!error) {
-        *keeperp = turbotap_zalloc(sizeof **keeperp);
-        error = *keeperp ? 0 : ENOMEM;
-    }
-    if (error) {
-        close(sock);
-        return error;
-    }
-    (*keeperp)->sock = sock;
+    *keeperp = keeper;
     return 0;
+}
+
+/* Returns 'pid' if it is a keeper's, else 0.  The one that has the socket may
+ * be the switch that made it, or was. */
+static pid_t
+check_pid(pid_t pid)
+{
+    static const char keeper[] = "turbotap-keeper";
+    char name[64], comm[64] = "";
+    FILE *file;
+
+    snprintf(name, sizeof name, "/proc/%ld/comm", (long int) pid);
+    file = pid > 0 ? fopen(name, "re") : NULL;
+    if (file) {
+        if (!fgets(comm, sizeof comm, file)) {
+            comm[0] = '\0';
+        }
+        fclose(file);
+    }
+    return strncmp(comm, keeper, sizeof keeper - 1) ? 0 : pid;
+}
+
+int
+turbotap_keeper_connect(const char *path, const char *program, int timeout,
+                        struct turbotap_keeper **keeperp, pid_t *pidp)
+{
+    struct turbotap_keeper_peer peer;
+    int error = turbotap_keeper_find(path, program, timeout, &peer);
+
+    *keeperp = NULL;
+    if (pidp) {
+        *pidp = error == EPERM ? check_pid(peer.cred.pid) : 0;
+    }
+    return error ? error : make_keeper(&peer, keeperp);
 }
 
 void
 turbotap_keeper_close(struct turbotap_keeper *keeper)
 {
     if (keeper) {
+        reap_starter(keeper);
+        close_fds(keeper->fds, keeper->n_fds);
         close(keeper->sock);
         free(keeper);
     }
@@ -421,99 +373,141 @@ turbotap_keeper_fd(const struct turbotap_keeper *keeper)
     return keeper->sock;
 }
 
-/* Requests. */
-
-/* Sends 'msg' with 'op' and 'key', and receives the answer into it, and its
- * descriptors, which there must not be if 'fds' is null.  Returns 0 or a
- * positive errno value, the keeper's own, too. */
-static int
-request(struct turbotap_keeper *keeper, struct turbotap_keeper_msg *msg,
-        enum turbotap_keeper_op op, const char *key,
-        const int *put_fds, unsigned int n_put_fds,
-        int *fds, unsigned int *n_fdsp)
+unsigned int
+turbotap_keeper_version(const struct turbotap_keeper *keeper)
 {
-    int unwanted[TURBOTAP_KEEPER_MAX_FDS];
-    unsigned int n = 0;
+    return keeper->version;
+}
+
+uid_t
+turbotap_keeper_uid(const struct turbotap_keeper *keeper)
+{
+    return keeper->uid;
+}
+
+pid_t
+turbotap_keeper_pid(const struct turbotap_keeper *keeper)
+{
+    return check_pid(keeper->pid);
+}
+
+/* Handing over. */
+
+bool
+turbotap_keeper_is_foreign(const struct turbotap_keeper *keeper)
+{
+    return (keeper->version < TURBOTAP_KEEPER_HIGHEST
+            || keeper->uid != geteuid());
+}
+
+/* Waits for the answer to a request that was just sent to 'keeper', which
+ * returned 'error'.  Returns 0 or a positive errno value. */
+static int
+wait_for_answer(struct turbotap_keeper *keeper, int timeout, int error)
+{
+    struct turbotap_keeper_answer answer;
+
+    if (!error) {
+        error = turbotap_keeper_take(keeper, timeout, &answer);
+    }
+    return error ? error : answer.error;
+}
+
+/* Has 'new' hold what 'old' does under 'key', unless that has gone meanwhile.
+ * Returns 0 or a positive errno value. */
+static int
+copy(struct turbotap_keeper *old, struct turbotap_keeper *new,
+     const char *key, int timeout)
+{
+    uint8_t data[TURBOTAP_KEEPER_DATA_LEN];
+    int fds[TURBOTAP_KEEPER_MAX_FDS];
+    unsigned int n_fds;
     int error;
 
-    if (strlen(key) >= sizeof msg->key) {
-        return ENAMETOOLONG;
-    }
-    msg->magic = TURBOTAP_KEEPER_MAGIC;
-    msg->op = op;
-    snprintf(msg->key, sizeof msg->key, "%s", key);
-
-    error = turbotap_keeper_send(keeper->sock, msg, put_fds, n_put_fds);
-    if (!error) {
-        error = turbotap_keeper_recv(keeper->sock, msg, fds ? fds : unwanted,
-                                     &n);
-    }
+    error = turbotap_keeper_get(old, timeout, key, data, fds, &n_fds);
     if (error) {
-        return error;
+        return error == ENOENT ? 0 : error;
     }
-    if (n_fdsp) {
-        *n_fdsp = n;
-    } else {
-        while (n) {
-            close(unwanted[--n]);
+    error = wait_for_answer(new, timeout,
+                            turbotap_keeper_put(new, key, data, fds, n_fds));
+    close_fds(fds, n_fds);
+    return error == EBADFD ? 0 : error;
+}
+
+static int
+copy_all(struct turbotap_keeper *old, struct turbotap_keeper *new,
+         int timeout)
+{
+    /* By number, it misses some if others go meanwhile. */
+    int rounds = old->version == 1 ? 2 : 1;
+    int error = ENOENT;
+
+    while (error == ENOENT && rounds--) {
+        char key[TURBOTAP_KEEPER_KEY_LEN] = "";
+
+        for (unsigned int i = 0;
+             !(error = turbotap_keeper_next(old, timeout, i, key)); i++) {
+            error = copy(old, new, key, timeout);
+            if (error) {
+                return error == ENOENT ? EPROTO : error;
+            }
         }
     }
-    return msg->op == op ? msg->error : EPROTO;
+    return error == ENOENT ? 0 : error;
 }
 
-int
-turbotap_keeper_put(struct turbotap_keeper *keeper, const char *key,
-                    const void *data, const int *fds, unsigned int n_fds)
+/* Has 'old' let go of what 'new' holds.  It may have ended, or not be able to
+ * see that its socket was replaced. */
+static void
+remove_all(struct turbotap_keeper *old, struct turbotap_keeper *new,
+           int timeout)
 {
-    struct turbotap_keeper_msg msg = { .error = 0 };
-    int error = EMFILE;
+    char key[TURBOTAP_KEEPER_KEY_LEN] = "";
+    int error = 0;
 
-    /* Twice, since the first time may have made room: of what it held under
-     * 'key'. */
-    for (int i = 0; i < 2 && error == EMFILE; i++) {
-        memcpy(msg.data, data, sizeof msg.data);
-        error = request(keeper, &msg, TURBOTAP_KEEPER_PUT, key, fds, n_fds,
-                        NULL, NULL);
+    for (unsigned int i = 0;
+         (!error || error == ENOENT)
+         && !turbotap_keeper_next(new, timeout, i, key); i++) {
+        error = wait_for_answer(old, timeout,
+                                turbotap_keeper_remove(old, key));
     }
-    return error;
 }
 
 int
-turbotap_keeper_get(struct turbotap_keeper *keeper, const char *key,
-                    void *data, int *fds, unsigned int *n_fdsp)
+turbotap_keeper_hand_over(struct turbotap_keeper **keeperp, const char *path,
+                          const char *program, int timeout)
 {
-    struct turbotap_keeper_msg msg = { .error = 0 };
+    struct turbotap_keeper *new = NULL;
+    struct turbotap_keeper_peer peer;
+    int lock = turbotap_keeper_lock(path);
     int error;
 
-    *n_fdsp = 0;
-    error = request(keeper, &msg, TURBOTAP_KEEPER_GET, key, NULL, 0, fds,
-                    n_fdsp);
-    if (!error) {
-        memcpy(data, msg.data, sizeof msg.data);
+    if (lock < 0) {
+        return -lock;
     }
-    return error;
-}
-
-int
-turbotap_keeper_remove(struct turbotap_keeper *keeper, const char *key)
-{
-    struct turbotap_keeper_msg msg = { .error = 0 };
-
-    return request(keeper, &msg, TURBOTAP_KEEPER_REMOVE, key, NULL, 0, NULL,
-                   NULL);
-}
-
-int
-turbotap_keeper_list(struct turbotap_keeper *keeper, unsigned int i,
-                     char *key)
-{
-    struct turbotap_keeper_msg msg = { .index = i };
-    int error;
-
-    error = request(keeper, &msg, TURBOTAP_KEEPER_LIST, "", NULL, 0, NULL,
-                    NULL);
+    error = turbotap_keeper_start_second(path, program, &peer);
     if (!error) {
-        memcpy(key, msg.key, sizeof msg.key);
+        error = make_keeper(&peer, &new);
     }
+    if (!error) {
+        error = wait_for_answer(new, timeout, 0);
+    }
+    if (!error && turbotap_keeper_is_foreign(new)) {
+        error = EPROTONOSUPPORT;        /* The program is an old one. */
+    }
+    if (!error) {
+        error = copy_all(*keeperp, new, timeout);
+    }
+    if (!error) {
+        error = turbotap_keeper_put_in_place(path);
+    }
+    if (!error) {
+        remove_all(*keeperp, new, timeout);
+        turbotap_keeper_close(*keeperp);
+        *keeperp = new;
+    } else {
+        turbotap_keeper_close(new);
+    }
+    turbotap_keeper_unlock(path, lock);
     return error;
 }

@@ -35,6 +35,8 @@ turbotap_sources = \
 	lib/turbotap-io-socket.c \
 	lib/turbotap-keeper.c \
 	lib/turbotap-keeper.h \
+	lib/turbotap-keeper-msg.c \
+	lib/turbotap-keeper-start.c \
 	lib/turbotap-link.c \
 	lib/turbotap-link.h \
 	lib/turbotap-module.c \
@@ -90,7 +92,7 @@ turbotap_netdev_sources = \
 sbin_PROGRAMS += vswitchd/turbotap-keeper
 vswitchd_turbotap_keeper_SOURCES = \
 	lib/turbotap-keeper-main.c \
-	lib/turbotap-keeper.c \
+	lib/turbotap-keeper-msg.c \
 	lib/turbotap-keeper.h \
 	lib/turbotap-util.h
 # Objects of its own, since those of the library are made with libtool in Open

@@ -178,7 +178,7 @@ run_starter(struct fixture *f, int i, int go, int ready, int end)
     char key[] = { 'a' + i, '\0' };
     char c = 0;
 
-    if (read(go, &c, 1) || turbotap_keeper_connect(f->path, PROGRAM,
+    if (read(go, &c, 1) || do_connect(f->path, PROGRAM,
                                                    &f->keeper)) {
         _exit(1);
     }
@@ -231,8 +231,8 @@ test_starters(void **state)
         assert_int_equal(count_keepers(f, NULL), 1);
         f->keeper = connect_keeper(f);
         for (int i = 0; i < STARTERS; i++) {
-            assert_int_equal(turbotap_keeper_list(f->keeper, 0, key), 0);
-            assert_int_equal(turbotap_keeper_remove(f->keeper, key), 0);
+            assert_int_equal(do_list(f->keeper, 0, key), 0);
+            assert_int_equal(do_remove(f->keeper, key), 0);
         }
         close(ready[0]);
         close(end[1]);
@@ -254,7 +254,7 @@ test_ends_and_starts(void **state)
     for (int round = 0; round < 10 * ROUNDS; round++) {
         disconnect(f);
         f->keeper = connect_keeper(f);
-        assert_int_equal(turbotap_keeper_list(f->keeper, 0, key), ENOENT);
+        assert_int_equal(do_list(f->keeper, 0, key), ENOENT);
     }
 }
 
@@ -267,11 +267,15 @@ test_many(void **state)
     struct turbotap_keeper *others[20];
 
     for (int i = 0; i < 20; i++) {
-        others[i] = connect_keeper(f);
+        others[i] = begin_connecting(f);
     }
     check_idle(f, others[19]);
     for (int i = 0; i < 20; i++) {
-        assert_int_equal(turbotap_keeper_list(others[i], 0, key), ENOENT);
+        struct turbotap_keeper_answer answer;
+
+        assert_int_equal(turbotap_keeper_take(others[i], HOST_PATIENCE,
+                                              &answer), 0);
+        assert_int_equal(do_list(others[i], 0, key), ENOENT);
         turbotap_keeper_close(others[i]);
     }
 }
@@ -299,7 +303,8 @@ test_lock(void **state)
     if (!pid) {
         struct turbotap_keeper *keeper;
 
-        _exit(turbotap_keeper_connect(f->path, PROGRAM, &keeper));
+        _exit(turbotap_keeper_connect(f->path, PROGRAM, HOST_PATIENCE,
+                                      &keeper, NULL));
     }
     close(done[1]);
     assert_false(host_wait_readable(done[0], WHILE));
@@ -343,7 +348,7 @@ expect_end(struct fixture *f)
 
     assert_true(host_wait_readable(turbotap_keeper_fd(f->keeper),
                                    HOST_PATIENCE));
-    assert_int_equal(turbotap_keeper_list(f->keeper, 0, key), EPIPE);
+    assert_int_equal(do_list(f->keeper, 0, key), EPIPE);
     disconnect(f);
     wait_for_keepers(f, 0);
 }
@@ -395,7 +400,7 @@ test_socket_folder(void **state)
     assert_int_equal(unlink(f->path), 0);
     assert_int_equal(rmdir(f->folder), 0);
     expect_end(f);
-    assert_int_equal(turbotap_keeper_connect(f->path, PROGRAM, &keeper),
+    assert_int_equal(do_connect(f->path, PROGRAM, &keeper),
                      ENOENT);
     assert_int_equal(mkdir(f->folder, 0700), 0);
 
@@ -421,7 +426,7 @@ test_other_folder(void **state)
     disconnect(f);
     f->keeper = connect_keeper(f);
     check_holds(f, "a", 1);
-    assert_int_equal(turbotap_keeper_remove(f->keeper, "a"), 0);
+    assert_int_equal(do_remove(f->keeper, "a"), 0);
     disconnect(f);
     wait_for_keepers(f, 0);
     assert_int_equal(unlink(f->path), 0);
@@ -444,7 +449,7 @@ start_with_limits(struct fixture *f, rlim_t soft, rlim_t hard)
         struct rlimit limit = { .rlim_cur = soft, .rlim_max = hard };
 
         _exit(setrlimit(RLIMIT_NOFILE, &limit)
-              || turbotap_keeper_connect(f->path, PROGRAM, &f->keeper)
+              || do_connect(f->path, PROGRAM, &f->keeper)
               || put(f, "first", 1));
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -468,7 +473,7 @@ test_full(void **state)
     start_with_limits(f, 24, 64);
     for (n = 0; !error && n < 100; n++) {
         snprintf(key, sizeof key, "%d", n);
-        error = turbotap_keeper_put(f->keeper, key, data, &fd, 1);
+        error = do_put(f->keeper, key, data, &fd, 1);
     }
     n--;
     assert_int_equal(error, EMFILE);
@@ -487,8 +492,8 @@ test_full(void **state)
 
     /* What it has no room for costs at most what was under the same key. */
     assert_int_equal(put(f, "0", 3), EMFILE);
-    assert_int_equal(turbotap_keeper_remove(f->keeper, "0"), ENOENT);
-    assert_int_equal(turbotap_keeper_remove(f->keeper, "1"), 0);
+    assert_int_equal(do_remove(f->keeper, "0"), ENOENT);
+    assert_int_equal(do_remove(f->keeper, "1"), 0);
     assert_int_equal(put(f, "0", 3), 0);
     check_holds(f, "0", 3);
     check_holds(f, "first", 2);
@@ -500,31 +505,26 @@ void
 test_no_descriptor(void **state)
 {
     struct fixture *f = *state;
-    struct turbotap_keeper_msg msg = { .magic = TURBOTAP_KEEPER_MAGIC,
-                                       .op = TURBOTAP_KEEPER_LIST };
+    struct turbotap_keeper_answer answer;
     const struct rlimit none = { .rlim_cur = 4, .rlim_max = 64 };
     const struct rlimit some = { .rlim_cur = 64, .rlim_max = 64 };
-    int fds[TURBOTAP_KEEPER_MAX_FDS];
     struct turbotap_keeper *other;
-    unsigned int n;
+    char key[TURBOTAP_KEEPER_KEY_LEN];
     pid_t pid;
 
     assert_int_equal(put(f, "a", 1), 0);
     assert_int_equal(count_keepers(f, &pid), 1);
     assert_int_equal(prlimit(pid, RLIMIT_NOFILE, &none, NULL), 0);
 
-    other = connect_keeper(f);
-    assert_int_equal(turbotap_keeper_send(turbotap_keeper_fd(other), &msg,
-                                          NULL, 0), 0);
+    other = begin_connecting(f);
     check_idle(f, other);
     check_holds(f, "a", 1);
 
     /* Who waits is served as soon as there is a descriptor. */
     assert_int_equal(prlimit(pid, RLIMIT_NOFILE, &some, NULL), 0);
-    assert_int_equal(turbotap_keeper_recv(turbotap_keeper_fd(other), &msg,
-                                          fds, &n), 0);
-    assert_int_equal(msg.error, 0);
-    assert_string_equal(msg.key, "a");
+    assert_int_equal(turbotap_keeper_take(other, HOST_PATIENCE, &answer), 0);
+    assert_int_equal(do_list(other, 0, key), 0);
+    assert_string_equal(key, "a");
     turbotap_keeper_close(other);
 }
 
@@ -540,14 +540,14 @@ test_attached(void **state)
     char key[TURBOTAP_KEEPER_KEY_LEN];
     int host;
 
-    assert_int_equal(turbotap_keeper_put(f->keeper, "a", data, fds, 1), 0);
+    assert_int_equal(do_put(f->keeper, "a", data, fds, 1), 0);
     host_set_up(TAP, true);
     host = host_open_socket(TAP, 0x88b5);
     assert_int_equal(send(host, frame, sizeof frame, 0), sizeof frame);
     close(host);
     assert_true(host_wait_readable(fds[0], HOST_PATIENCE));
     check_idle(f, f->keeper);
-    assert_int_equal(turbotap_keeper_list(f->keeper, 0, key), 0);
+    assert_int_equal(do_list(f->keeper, 0, key), 0);
 
     /* Nobody asks anything meanwhile. */
     disconnect(f);

@@ -30,6 +30,25 @@ struct fixture {
 int setup(void **state);
 int teardown(void **state);
 
+/* Each does what the function of turbotap-keeper.h with the same name at its
+ * end does, and waits for the answer: returns its error.  list() stores the
+ * key number 'i'. */
+int do_connect(const char *path, const char *program,
+               struct turbotap_keeper **keeperp);
+int do_put(struct turbotap_keeper *keeper, const char *key, const void *data,
+           const int *fds, unsigned int n_fds);
+int do_get(struct turbotap_keeper *keeper, const char *key, void *data,
+           int *fds, unsigned int *n_fdsp);
+int do_remove(struct turbotap_keeper *keeper, const char *key);
+int do_list(struct turbotap_keeper *keeper, unsigned int i, char *key);
+
+/* Receives a message without descriptors, when it comes, as
+ * turbotap_keeper_recv() does. */
+int receive(int sock, struct turbotap_keeper_msg *msg);
+
+/* Returns a new connection to the keeper of 'f', which has not answered. */
+struct turbotap_keeper *begin_connecting(const struct fixture *f);
+
 /* Returns a new connection to the keeper of 'f'. */
 struct turbotap_keeper *connect_keeper(const struct fixture *f);
 
