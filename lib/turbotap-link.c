@@ -381,6 +381,26 @@ turbotap_link_set_alias(struct turbotap_link *link, int ifindex,
     return turbotap_nl_errno(nl_send_sync(link->sock, msg));
 }
 
+int
+turbotap_link_delete(struct turbotap_link *link, int nsid, int ifindex)
+{
+    struct ifinfomsg ifi = { .ifi_family = AF_UNSPEC, .ifi_index = ifindex };
+    struct nl_msg *msg;
+
+    if (ifindex <= 0) {
+        return ENODEV;
+    }
+    msg = nlmsg_alloc_simple(RTM_DELLINK, 0);
+    if (!msg
+        || nlmsg_append(msg, &ifi, sizeof ifi, NLMSG_ALIGNTO)
+        || (nsid != TURBOTAP_NSID_SELF
+            && nla_put_u32(msg, IFLA_TARGET_NETNSID, nsid))) {
+        nlmsg_free(msg);
+        return ENOMEM;
+    }
+    return turbotap_nl_errno(nl_send_sync(link->sock, msg));
+}
+
 /* The handle of a queueing discipline, in an answer to RTM_GETQDISC, is stored
  * in '*handle'.  A callback of libnl. */
 static int

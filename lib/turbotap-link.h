@@ -110,6 +110,10 @@ int turbotap_link_set_flags(struct turbotap_link *link, int ifindex,
 int turbotap_link_set_alias(struct turbotap_link *link, int ifindex,
                             const char *alias);
 
+/* Deletes the link with index 'ifindex' in the namespace 'nsid'.  Returns 0 or
+ * a positive errno value as turbotap_link_get() does. */
+int turbotap_link_delete(struct turbotap_link *link, int nsid, int ifindex);
+
 /* Has the link with index 'ifindex', in the handle's own namespace, do without
  * a queueing discipline ("noqueue", as a veth), unless it has one already that
  * is not the kernel's default.  Returns 0 or a positive errno value: EEXIST if
