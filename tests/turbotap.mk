@@ -14,6 +14,7 @@ TESTSUITE_AT += \
 	tests/turbotap-link.at \
 	tests/turbotap-netns.at \
 	tests/turbotap-names.at \
+	tests/turbotap-keeper.at \
 	tests/turbotap-device.at \
 	tests/turbotap-claim.at \
 	tests/turbotap-internal.at \
@@ -21,6 +22,7 @@ TESTSUITE_AT += \
 CHECK_PYFILES += \
 	tests/turbotap-attach.py \
 	tests/turbotap-frames.py \
+	tests/turbotap-keeper.py \
 	tests/turbotap-soak.py \
 	tests/turbotap-stream.py \
 	tests/turbotap-wire.py
