@@ -420,7 +420,7 @@ put_hops(struct nl_msg *msg, const struct nlattr *old,
         int ifindex = turbotap_rtmsg_map(links, hop->rtnh_ifindex);
 
         if (!only_lost || (ifindex && ifindex != hop->rtnh_ifindex)) {
-            struct rtnexthop *copy = (struct rtnexthop *) (hops + len);
+            struct rtnexthop *copy = (void *) (hops + len);
 
             memcpy(copy, hop, hop->rtnh_len);
             copy->rtnh_ifindex = ifindex;
