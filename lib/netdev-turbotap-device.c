@@ -50,8 +50,6 @@ claim_device(struct netdev_turbotap *tt, struct netdev_turbotap_claim *claim,
     if (error) {
         return error;
     }
-    tt->unpoliced = false;
-    tt->without_qos = false;
     tt->owned = claim->owned;
     error = netdev_turbotap_offload_open(tt, claim->dev);
     if (error) {

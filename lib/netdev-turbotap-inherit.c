@@ -19,12 +19,20 @@
 
 #include <errno.h>
 #include <linux/ethtool.h>
+#include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <string.h>
 
+#include "netdev-linux.h"
+#include "netlink.h"
+#include "netlink-socket.h"
 #include "openvswitch/dynamic-string.h"
+#include "openvswitch/ofpbuf.h"
 #include "socket-util.h"
+#include "tc.h"
 
 /* Returns 0 if the device of 'tt' is what netdev-linux would take it for, else
  * a positive errno value.  Stores where it is in '*place'.
@@ -94,6 +102,110 @@ may_set(struct netdev_turbotap *tt, const char *what, bool wanted,
     return error;
 }
 
+/* Has the switch set up QoS again for 'tt', as the database says: what was set
+ * up is no more. */
+void
+netdev_turbotap_forget_qos(struct netdev_turbotap *tt)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    netdev_linux_forget_tc(&tt->linux_);
+    tt->without_qos = false;
+    tt->qos_qdisc[0] = '\0';
+    tt->tc_lost = true;
+}
+
+/* The same for all of traffic control: the link of 'tt' is another one, or has
+ * been in another network namespace. */
+void
+netdev_turbotap_forget_tc(struct netdev_turbotap *tt)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    netdev_turbotap_forget_qos(tt);
+    tt->unpoliced = false;
+    tt->policed = false;
+}
+
+bool
+netdev_turbotap_needs_qos(const struct netdev *netdev)
+{
+    struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
+    bool lost;
+
+    ovs_mutex_lock(&tt->linux_.mutex);
+    lost = tt->tc_lost;
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    return lost;
+}
+
+/* Returns true if 'filter', a message of RTM_NEWTFILTER, is one by which
+ * netdev-linux polices: a policer of a kind and priority of its own. */
+static bool
+is_policer(const struct ofpbuf *filter)
+{
+    static const struct {
+        const char *kind;
+        unsigned int prio;
+        int actions;            /* Attribute that has the actions. */
+    } policers[] = {
+        { "matchall", TC_RESERVED_PRIORITY_POLICE, TCA_MATCHALL_ACT },
+        { "basic", 49, TCA_BASIC_ACT },
+    };
+    const size_t header_len = NLMSG_HDRLEN + sizeof(struct tcmsg);
+    const struct tcmsg *tcm = ofpbuf_at(filter, NLMSG_HDRLEN, sizeof *tcm);
+    const struct nlattr *kind, *a;
+
+    kind = tcm ? nl_attr_find(filter, header_len, TCA_KIND) : NULL;
+    for (size_t i = 0; kind && i < ARRAY_SIZE(policers); i++) {
+        if (TC_H_MAJ(tcm->tcm_info) >> 16 != policers[i].prio
+            || strcmp(nl_attr_get_string(kind), policers[i].kind)) {
+            continue;
+        }
+        a = nl_attr_find(filter, header_len, TCA_OPTIONS);
+        a = a ? nl_attr_find_nested(a, policers[i].actions) : NULL;
+        a = a ? nl_attr_find_nested(a, 1) : NULL;
+        a = a ? nl_attr_find_nested(a, TCA_ACT_KIND) : NULL;
+        return a && !strcmp(nl_attr_get_string(a), "police");
+    }
+    return false;
+}
+
+/* Returns true if the link with index 'ifindex', in the switch's network
+ * namespace, has a policer of netdev-linux, of an earlier run. */
+static bool
+has_policer(int ifindex)
+{
+    uint64_t buffer_stub[NL_DUMP_BUFSIZE / 8];
+    struct ofpbuf request, filter, buffer;
+    struct nl_dump dump;
+    bool found = false;
+
+    tc_make_request(ifindex, RTM_GETTFILTER, NLM_F_DUMP,
+                    &request)->tcm_parent = TC_INGRESS_PARENT;
+    nl_dump_start(&dump, NETLINK_ROUTE, &request);
+    ofpbuf_uninit(&request);
+
+    ofpbuf_use_stub(&buffer, buffer_stub, sizeof buffer_stub);
+    while (nl_dump_next(&dump, &filter, &buffer)) {
+        found = found || is_policer(&filter);
+    }
+    ofpbuf_uninit(&buffer);
+    nl_dump_done(&dump);
+    return found;
+}
+
+/* Returns true if the link of 'tt', which is where netdev-linux takes it to
+ * be, has no policing of ours.  An ingress queueing discipline without a
+ * policer is the administrator's, and netdev-linux would remove it. */
+static bool
+is_unpoliced(struct netdev_turbotap *tt)
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    if (!tt->unpoliced && !tt->policed) {
+        tt->unpoliced = !has_policer(linux_get_ifindex(tt_name(tt)));
+    }
+    return tt->unpoliced;
+}
+
 static int
 netdev_turbotap_set_policing(struct netdev *netdev, unsigned int kbits_rate,
                              unsigned int kbits_burst, unsigned int kpkts_rate,
@@ -103,17 +215,18 @@ netdev_turbotap_set_policing(struct netdev *netdev, unsigned int kbits_rate,
     bool wanted = kbits_rate || kpkts_rate;
     int error = may_set(tt, "policing", wanted,
                         NETDEV_TURBOTAP_PROBLEM_POLICING);
-    bool unpoliced;
 
     /* Nothing by the name of a link where there is nothing to be done: the
      * switch comes here again and again for each port, and the device may be
      * moved at any time. */
     ovs_mutex_lock(&tt->linux_.mutex);
-    unpoliced = tt->unpoliced;
-    ovs_mutex_unlock(&tt->linux_.mutex);
-    if (error || (!wanted && unpoliced)) {
+    if (error || (!wanted && is_unpoliced(tt))) {
+        ovs_mutex_unlock(&tt->linux_.mutex);
         return wanted ? error : 0;
     }
+    tt->unpoliced = false;
+    tt->policed = true;
+    ovs_mutex_unlock(&tt->linux_.mutex);
 
     error = netdev_tap_class.set_policing(netdev, kbits_rate, kbits_burst,
                                           kpkts_rate, kpkts_burst);
@@ -150,12 +263,33 @@ netdev_turbotap_set_qos(struct netdev *netdev, const char *type,
     struct netdev_turbotap *tt = netdev_turbotap_cast(netdev);
     bool wanted = type && type[0];
     int error = may_set(tt, "QoS", wanted, NETDEV_TURBOTAP_PROBLEM_QOS);
+    char qdisc[IFNAMSIZ];
 
-    if (!wanted && is_without_qos(tt)) {
-        return 0;
+    ovs_mutex_lock(&tt->linux_.mutex);
+    if (!error && tt->qos_qdisc[0]
+        && !netdev_turbotap_read_qdisc(tt, qdisc)
+        && strcmp(qdisc, tt->qos_qdisc)) {
+        /* Of this, an event is under way. */
+        netdev_turbotap_forget_qos(tt);
     }
-    return (!error ? netdev_tap_class.set_qos(netdev, type, details)
-            : wanted ? error : 0);
+    tt->tc_lost = false;
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    if (error || (!wanted && is_without_qos(tt))) {
+        return wanted ? error : 0;
+    }
+
+    error = netdev_tap_class.set_qos(netdev, type, details);
+    ovs_mutex_lock(&tt->linux_.mutex);
+    if (wanted && !error) {
+        netdev_turbotap_read_qdisc(tt, tt->qos_qdisc);
+    } else {
+        if (tt->owned && tt->qos_qdisc[0]) {
+            netdev_turbotap_avoid_default_qdisc(tt);
+        }
+        tt->qos_qdisc[0] = '\0';
+    }
+    ovs_mutex_unlock(&tt->linux_.mutex);
+    return error;
 }
 
 /* Defines a function of the class that calls netdev-linux's, with parameters

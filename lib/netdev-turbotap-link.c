@@ -78,6 +78,10 @@ set_place(struct netdev_turbotap *tt, const struct turbotap_place *place)
 
     /* What netdev-linux knows by the name of a link. */
     tt->linux_.cache_valid = 0;
+    if (moved) {
+        netdev_turbotap_forget_tc(tt);
+    }
+    tt->tc_lost |= renamed;
 }
 
 /* Has the device of 'tt', whose link the kernel gave or is about to give its
@@ -89,8 +93,8 @@ set_place(struct netdev_turbotap *tt, const struct turbotap_place *place)
  * (tun_net_xmit() of drivers/net/tun.c).  When a device moves to another
  * namespace, the kernel forgets what it had (dev_shutdown() of
  * net/sched/sch_generic.c).  One that an administrator chose stays. */
-static void
-avoid_default_qdisc(struct netdev_turbotap *tt)
+void
+netdev_turbotap_avoid_default_qdisc(struct netdev_turbotap *tt)
     OVS_REQUIRES(tt->linux_.mutex)
 {
     int error;
@@ -115,6 +119,18 @@ set_link(struct netdev_turbotap *tt, const struct turbotap_link_info *info)
     uint32_t flaps = info->carrier_changes - tt->link.carrier_changes;
 
     tt->carrier_resets += MAX(flaps, tt->link.carrier != info->carrier);
+    if (!strcmp(info->qdisc, "noop") && strcmp(tt->link.qdisc, "noop")) {
+        /* As after a move, of which, and of the way back, we may hear too
+         * late. */
+        netdev_turbotap_forget_tc(tt);
+    } else if (tt->qos_qdisc[0] && strcmp(info->qdisc, tt->qos_qdisc)) {
+        char kind[TURBOTAP_ESCAPED_SIZE(IFNAMSIZ)];
+
+        VLOG_INFO("%s: QoS is no more in force, since the queueing discipline "
+                  "is %s: setting it up again", tt_name(tt),
+                  turbotap_escape(info->qdisc, kind, sizeof kind));
+        netdev_turbotap_forget_qos(tt);
+    }
     tt->link = *info;
     atomic_store_relaxed(&tt->mtu, info->mtu);
     if (info->flags & IFF_UP) {
@@ -122,7 +138,7 @@ set_link(struct netdev_turbotap *tt, const struct turbotap_link_info *info)
     }
     if (tt->owned
         && (!strcmp(info->qdisc, "noop") || !strcmp(info->qdisc, "mq"))) {
-        avoid_default_qdisc(tt);
+        netdev_turbotap_avoid_default_qdisc(tt);
     }
 }
 
@@ -140,6 +156,7 @@ device_lost(struct netdev_turbotap *tt)
     tt->base_tx_dropped = tt->link.stats.tx_dropped;
     memset(&tt->place, 0, sizeof tt->place);
     netdev_turbotap_record_end(tt);
+    netdev_turbotap_forget_tc(tt);
     netdev_change_seq_changed(&tt->linux_.up);
 }
 
@@ -201,6 +218,26 @@ netdev_turbotap_read_link_stats(struct netdev_turbotap *tt)
         tt->link.stats = info.stats;
         netdev_turbotap_guard_look(tt, &info.tun);
     }
+    return error;
+}
+
+/* Reads the kind of the queueing discipline of 'tt' from the kernel into
+ * 'kind', and takes note of nothing.  Returns 0 or a positive errno value, and
+ * then stores "". */
+int
+netdev_turbotap_read_qdisc(struct netdev_turbotap *tt, char kind[IFNAMSIZ])
+    OVS_REQUIRES(tt->linux_.mutex)
+{
+    struct turbotap_link_info info = { .qdisc = "" };
+    struct turbotap_place place;
+    int error = ENODEV;
+
+    if (!tt->gone) {
+        ovs_mutex_lock(&link_mutex);
+        error = turbotap_place_find(identity(tt), links, &place, &info);
+        ovs_mutex_unlock(&link_mutex);
+    }
+    ovs_strlcpy(kind, error ? "" : info.qdisc, IFNAMSIZ);
     return error;
 }
 

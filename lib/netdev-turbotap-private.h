@@ -121,7 +121,11 @@ struct netdev_turbotap {
     bool ending;                /* About to go along with its namespace. */
     long long int remake_at;    /* When to try to make it again, in ms. */
     bool unpoliced;             /* It is known to have no policing of ours. */
+    bool policed;               /* This run of the switch has policed it. */
     bool without_qos;           /* It came without QoS, and has got none. */
+    bool tc_lost;            /* QoS and policing are to be set up anew. */
+    char qos_qdisc[IFNAMSIZ];   /* Kind of the queueing discipline that QoS
+                                 * stands for which was set, "" if none was. */
 
     /* What others do to the device. */
     unsigned int n_strange;     /* Queues of it that they had, lately. */
@@ -362,9 +366,15 @@ int netdev_turbotap_set_link(struct netdev_turbotap *,
 int netdev_turbotap_find_link(struct netdev_turbotap *);
 int netdev_turbotap_update_link(struct netdev_turbotap *);
 int netdev_turbotap_read_link_stats(struct netdev_turbotap *);
+int netdev_turbotap_read_qdisc(struct netdev_turbotap *, char kind[IFNAMSIZ]);
+void netdev_turbotap_avoid_default_qdisc(struct netdev_turbotap *);
 void netdev_turbotap_apply_mtu(struct netdev_turbotap *);
 void netdev_turbotap_link_get_status(const struct netdev_turbotap *,
                                      struct smap *);
+
+/* netdev-turbotap-inherit.c. */
+void netdev_turbotap_forget_qos(struct netdev_turbotap *);
+void netdev_turbotap_forget_tc(struct netdev_turbotap *);
 
 /* netdev-turbotap-watch.c. */
 

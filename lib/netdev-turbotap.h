@@ -39,6 +39,13 @@ char *netdev_turbotap_get_problem(const struct netdev *netdev);
  * valid.  netdev_turbotap_get_problem() says what is wrong with it. */
 void netdev_turbotap_check_mac(struct netdev *netdev, const char *mac);
 
+/* Returns true if what was set up of QoS or policing of 'netdev', of one of
+ * these classes, may be no more, or may be possible only now, and so should be
+ * set up as if the database had changed.  To be asked when the netdev's change
+ * number has changed.  Setting up QoS ends it, whether that succeeds or
+ * not. */
+bool netdev_turbotap_needs_qos(const struct netdev *netdev);
+
 /* Returns true if an interface of 'type', as in the database, is a netdev of
  * one of these classes in the userspace datapath. */
 bool netdev_turbotap_is_type(const char *type);
@@ -82,6 +89,13 @@ netdev_turbotap_check_mac(struct netdev *netdev, const char *mac)
 {
     (void) netdev;
     (void) mac;
+}
+
+static inline bool
+netdev_turbotap_needs_qos(const struct netdev *netdev)
+{
+    (void) netdev;
+    return false;
 }
 
 static inline bool

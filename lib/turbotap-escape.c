@@ -53,21 +53,22 @@ turbotap_escape(const char *name, char *escaped, size_t size)
     while (*s) {
         size_t n = char_len(s);
         char c[sizeof "\\xHH"];
+        size_t c_len;
 
         if (!n) {
             n = 1;
-            snprintf(c, sizeof c, "\\x%02x", *s);
+            c_len = snprintf(c, sizeof c, "\\x%02x", *s);
         } else if (*s == '\\') {
-            strcpy(c, "\\\\");
+            c_len = snprintf(c, sizeof c, "\\\\");
         } else {
+            c_len = n;
             memcpy(c, s, n);
-            c[n] = '\0';
         }
-        if (len + strlen(c) >= size) {
+        if (len + c_len >= size) {
             break;
         }
-        strcpy(escaped + len, c);
-        len += strlen(c);
+        memcpy(escaped + len, c, c_len);
+        len += c_len;
         s += n;
     }
     escaped[len] = '\0';

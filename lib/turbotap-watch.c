@@ -3,8 +3,8 @@
  * Copyright (c) 2026 The turbotap authors.
  */
 
-/* Events of links and their queueing disciplines, received from rtnetlink and parsed by libnl-3.  Must not
- * know whose links they are. */
+/* Events of links and their queueing disciplines, received from rtnetlink and
+ * parsed by libnl-3.  Must not know whose links they are. */
 
 #include <config.h>
 
@@ -244,8 +244,8 @@ parse_link_event(struct nlmsghdr *hdr, struct turbotap_event *event)
 /* Returns true and stores in '*event' of which link 'hdr' tells that its root
  * queueing discipline was deleted or replaced, if it does.
  *
- * Not what it is now, although the kernel tells that, too: it tells the same to
- * all when one asks for it (qdisc_notify() of net/sched/sch_api.c), and who
+ * Not what it is now, although the kernel tells that, too: it tells all the
+ * same when one asks for it (qdisc_notify() of net/sched/sch_api.c), and who
  * asks because of an event would do so for ever. */
 static bool
 parse_qdisc_event(const struct nlmsghdr *hdr, struct turbotap_event *event)
