@@ -648,16 +648,16 @@ static void
 end_device(struct turbotap_dev *dev, const char *name, bool owned)
     OVS_REQUIRES(claim_mutex)
 {
-    bool forgotten = netdev_turbotap_forget(name);
-
+    netdev_turbotap_forget(name);
     if (owned) {
         int error = turbotap_dev_set_persist(dev, false);
 
-        if (!error && !forgotten) {
-            /* The keeper's descriptors would keep it. */
+        if (!error) {
+            /* It would go with its last descriptor, but the keeper has some,
+             * until it has done what it was told. */
             error = delete_link(dev);
         }
-        if (error && error != EBADFD) {
+        if (error && error != EBADFD && error != ENODEV) {
             VLOG_WARN("%s: could not delete tap device (%s)", name,
                       ovs_strerror(error));
         }

@@ -621,12 +621,11 @@ netdev_turbotap_get_kept(const char *name, bool vnet_hdr,
     return error;
 }
 
-/* Has the keeper let go of the device of netdev 'name'.  Returns false if that
- * may take until it answers again. */
-bool
+/* Has the keeper let go of the device of netdev 'name', as soon as it can. */
+void
 netdev_turbotap_forget(const char *name)
 {
-    bool told_of, done;
+    bool told_of;
 
     ovs_mutex_lock(&keeper_mutex);
     told_of = sset_find_and_delete(&ours, name);
@@ -637,10 +636,7 @@ netdev_turbotap_forget(const char *name)
         sset_add(&removals, name);
         send_removals();
     }
-    check_silence();
-    done = !told_of || !failure;
     ovs_mutex_unlock(&keeper_mutex);
-    return done;
 }
 
 /* Stores in 'names' the netdevs of which the keeper holds the device since

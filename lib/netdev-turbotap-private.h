@@ -342,7 +342,7 @@ int netdev_turbotap_delete_unused(const char *name, struct ds *problem);
 void netdev_turbotap_keep(const struct netdev_turbotap *);
 int netdev_turbotap_get_kept(const char *name, bool vnet_hdr,
                              struct turbotap_dev **, bool *ownedp);
-bool netdev_turbotap_forget(const char *name);
+void netdev_turbotap_forget(const char *name);
 void netdev_turbotap_list_kept(struct sset *names);
 bool netdev_turbotap_is_kept(const char *name);
 bool netdev_turbotap_keeper_wants(const char *name);
