@@ -4,8 +4,8 @@
  */
 
 /* The program turbotap-keeper: see turbotap-keeper.h.  Its standard input is
- * the socket that it listens on, its argument where that is, or will be once it
- * is put in its place.  Must not know what the descriptors are for. */
+ * the socket that it listens on, its argument where that is, or will be once
+ * it is put in its place.  Must not know what the descriptors are for. */
 
 #include <config.h>
 
@@ -333,7 +333,8 @@ watch_file(void)
     /* While its socket is open, a file is not deleted, but has one name less:
      * IN_ATTRIB. */
     snprintf(folder, sizeof folder, "%s", path);
-    if (inotify_add_watch(fd, first_path ? first_path : path, IN_ATTRIB | IN_MOVE_SELF) < 0
+    if (inotify_add_watch(fd, first_path ? first_path : path,
+                          IN_ATTRIB | IN_MOVE_SELF) < 0
         || inotify_add_watch(fd, dirname(folder), IN_MOVE_SELF) < 0) {
         close(fd);
         return -1;

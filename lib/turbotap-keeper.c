@@ -22,7 +22,7 @@
 
 /* The most requests without an answer, or with one that was not taken: as many
  * answers have room in a socket. */
-#define MAX_REQUESTS 64
+#define MAX_REQUESTS 128
 
 /* A request that was sent. */
 struct request {

@@ -254,8 +254,8 @@ struct turbotap_keeper_peer {
     pid_t starter;              /* A child to be waited for, 0 if none. */
 };
 
-/* As turbotap_keeper_connect(), without a word said.  After EPERM, 'peer->cred'
- * says who is there. */
+/* As turbotap_keeper_connect(), without a word said.  After EPERM,
+ * 'peer->cred' says who is there. */
 int turbotap_keeper_find(const char *path, const char *program, int timeout,
                          struct turbotap_keeper_peer *peer);
 

@@ -52,6 +52,7 @@ tests_unit_test_io_SOURCES = tests/unit/test-io.c $(unit_test_host)
 tests_unit_test_keeper_SOURCES = \
 	tests/unit/test-keeper.c \
 	tests/unit/test-keeper.h \
+	tests/unit/test-keeper-foreign.c \
 	tests/unit/test-keeper-process.c \
 	$(unit_test_host)
 tests_unit_test_link_SOURCES = tests/unit/test-link.c $(unit_test_host)

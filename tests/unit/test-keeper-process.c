@@ -228,7 +228,7 @@ test_starters(void **state)
             assert_int_equal(error, 0);
         }
 
-        assert_int_equal(count_keepers(f, NULL), 1);
+        wait_for_keepers(f, 1);
         f->keeper = connect_keeper(f);
         for (int i = 0; i < STARTERS; i++) {
             assert_int_equal(do_list(f->keeper, 0, key), 0);

@@ -374,6 +374,14 @@ main(void)
         TEST(test_full),
         TEST(test_no_descriptor),
         TEST(test_attached),
+        TEST(test_stopped),
+        TEST(test_unread),
+        TEST(test_unknown_messages),
+        TEST(test_foreign_keepers),
+        TEST(test_dying_keepers),
+        TEST(test_hand_over),
+        TEST(test_dying_hand_over),
+        TEST(test_users),
     };
 
     host_enter_namespace();

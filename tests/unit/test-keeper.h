@@ -87,4 +87,14 @@ void test_full(void **state);
 void test_no_descriptor(void **state);
 void test_attached(void **state);
 
+/* Tests in test-keeper-foreign.c. */
+void test_stopped(void **state);
+void test_unread(void **state);
+void test_unknown_messages(void **state);
+void test_foreign_keepers(void **state);
+void test_dying_keepers(void **state);
+void test_hand_over(void **state);
+void test_dying_hand_over(void **state);
+void test_users(void **state);
+
 #endif /* test-keeper.h */
