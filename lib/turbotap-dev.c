@@ -569,13 +569,13 @@ add_rxq(struct turbotap_dev *dev)
 }
 
 /* Removes the last receive queue of 'dev', and keeps its descriptor if that is
- * wanted. */
+ * wanted.  Others may have copies of it, which must get no frames. */
 static void
 remove_rxq(struct turbotap_dev *dev)
 {
     int fd = dev->rxq_fds[--dev->n_rxq];
 
-    if (dev->n_spares < spares_wanted(dev) && !set_attached(fd, false)) {
+    if (!set_attached(fd, false) && dev->n_spares < spares_wanted(dev)) {
         dev->spare_fds[dev->n_spares++] = fd;
     } else {
         close(fd);
