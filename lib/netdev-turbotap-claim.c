@@ -304,10 +304,17 @@ claim_kept(const char *name, struct netdev_turbotap_claim *claim,
         if (record && !record_is_new && !entry) {
             return ENOENT;      /* It cannot have what never was. */
         }
-        ds_put_format(problem, "%s: cannot know whether turbotap-keeper holds "
-                      "the port's device: %s", name,
-                      error == EAGAIN ? "it does not answer"
-                      : ovs_strerror(error));
+        if (error == EAGAIN) {
+            netdev_turbotap_keeper_problem(name, "the port, whose device it "
+                                           "may hold, has none until it does",
+                                           problem);
+            error = EBUSY;
+        }
+        if (!problem->length) {
+            ds_put_format(problem, "%s: turbotap-keeper holds the port's "
+                          "device, but it cannot be had from there: %s", name,
+                          ovs_strerror(error));
+        }
         return error;
     }
     claim->how = "found";

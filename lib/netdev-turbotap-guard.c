@@ -108,6 +108,7 @@ netdev_turbotap_guard(struct netdev_turbotap *tt,
     OVS_REQUIRES(tt->linux_.mutex)
 {
     unsigned int n = count_strange(tt, &tt->link.tun);
+    unsigned int attached, detached;
     struct ds problem = DS_EMPTY_INITIALIZER;
     long long int now = time_msec();
 
@@ -120,11 +121,17 @@ netdev_turbotap_guard(struct netdev_turbotap *tt,
             tt->strange_since = now;
         }
         tt->guard_at = now + GUARD_MS;
-        if (now - tt->strange_since >= GRACE_MS) {
+        /* A detached one takes nothing, and may be the keeper's, which has not
+         * been told yet that it is not used any more. */
+        turbotap_dev_count_queues(tt->dev, &attached, &detached);
+        if (now - tt->strange_since >= GRACE_MS
+            && tt->link.tun.n_queues > attached) {
+            attached = tt->link.tun.n_queues - attached;
             ds_put_format(&problem, "%s: another process has %u %s of the "
                           "device, and gets a part of what the host sends: "
                           "end it, and let nobody attach to the device",
-                          tt_name(tt), n, n == 1 ? "queue" : "queues");
+                          tt_name(tt), attached,
+                          attached == 1 ? "queue" : "queues");
         }
     }
     tt->n_strange = n;

@@ -203,6 +203,11 @@ fail(int error)
         turbotap_keeper_close(keeper);
         keeper = NULL;
     }
+    if (error == EPERM || error == EACCES || error == EPROTO
+        || error == EPROTONOSUPPORT) {
+        /* Not the one whose answers we have. */
+        known = false;
+    }
     if (!ready || error != EPIPE || time_msec() < retry_at) {
         failure = error;
         retry_at = time_msec() + backoff;
@@ -670,9 +675,11 @@ netdev_turbotap_is_kept(const char *name)
 }
 
 /* Appends to 'problem' what the user should know of the keeper of netdev
- * 'name', if anything. */
+ * 'name', if anything, and 'consequence', in which "it does" is that all is
+ * well again. */
 void
-netdev_turbotap_keeper_problem(const char *name, struct ds *problem)
+netdev_turbotap_keeper_problem(const char *name, const char *consequence,
+                               struct ds *problem)
 {
     ovs_mutex_lock(&keeper_mutex);
     if (failure) {
@@ -683,18 +690,19 @@ netdev_turbotap_keeper_problem(const char *name, struct ds *problem)
         if (pid) {
             ds_put_format(problem, ", process %ld,", (long int) pid);
         }
-        ds_put_format(problem, " at %s %s: until it does, the port's device "
-                      "is lost to it when the switch restarts", path,
-                      failure == ETIMEDOUT
-                      ? "does not answer"
-                      : failure == EPERM || failure == EACCES
-                      ? "is another user's and does not serve this one"
-                      : failure == EPROTONOSUPPORT || failure == EPROTO
-                      ? "does not speak this version of its protocol"
-                      : "cannot be started or reached");
-        if (failure != ETIMEDOUT) {
-            ds_put_format(problem, " (%s)", ovs_strerror(failure));
+        ds_put_format(problem, " at %s, ", path);
+        if (failure == ETIMEDOUT) {
+            ds_put_cstr(problem, "does not answer");
+        } else if (failure == EPERM || failure == EACCES) {
+            ds_put_cstr(problem, "does not serve this user");
+        } else if (failure == EPROTONOSUPPORT || failure == EPROTO) {
+            ds_put_cstr(problem, "does not speak this version of its "
+                        "protocol");
+        } else {
+            ds_put_format(problem, "does not run or cannot be reached (%s)",
+                          ovs_strerror(failure));
         }
+        ds_put_format(problem, ": %s", consequence);
         free(path);
     }
     ovs_mutex_unlock(&keeper_mutex);

@@ -346,7 +346,8 @@ void netdev_turbotap_forget(const char *name);
 void netdev_turbotap_list_kept(struct sset *names);
 bool netdev_turbotap_is_kept(const char *name);
 bool netdev_turbotap_keeper_wants(const char *name);
-void netdev_turbotap_keeper_problem(const char *name, struct ds *problem);
+void netdev_turbotap_keeper_problem(const char *name, const char *consequence,
+                                    struct ds *problem);
 bool netdev_turbotap_keeper_run(void);
 void netdev_turbotap_keeper_wait(void);
 

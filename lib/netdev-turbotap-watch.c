@@ -142,14 +142,16 @@ say_keeper_problem(void)
     struct ds problem = DS_EMPTY_INITIALIZER;
     struct netdev_turbotap *tt;
 
-    netdev_turbotap_keeper_problem("", &problem);
+    netdev_turbotap_keeper_problem("", "", &problem);
     if (problem.length || said) {
         said = problem.length > 0;
         LIST_FOR_EACH (tt, list_node, &all_turbotaps) {
             ovs_mutex_lock(&tt->linux_.mutex);
             ds_clear(&problem);
             if (said) {
-                netdev_turbotap_keeper_problem(tt_name(tt), &problem);
+                netdev_turbotap_keeper_problem(
+                    tt_name(tt), "the port's device is lost if the switch "
+                    "restarts before it does", &problem);
             }
             netdev_turbotap_set_problem(tt, NETDEV_TURBOTAP_PROBLEM_KEEPER,
                                         &problem);
