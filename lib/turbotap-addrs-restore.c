@@ -146,7 +146,8 @@ add_neighs(const struct restore *restore)
     return error;
 }
 
-/* Gives back the next hop 'entry' by a request with NLM_F_* 'flags'.  Returns 0 or a positive errno value. */
+/* Gives back the next hop 'entry' by a request with NLM_F_* 'flags'.  Returns
+ * 0 or a positive errno value. */
 static int
 add_nexthop(const struct restore *restore, struct addrs_entry *entry,
             int flags)
