@@ -189,8 +189,8 @@ open_to_all(const char *name)
 }
 
 /* Starts a keeper for 'path' that listens at 'sun', with 'sock' connected to
- * it before it looks.  Stores in '*pidp' the process that starts it.  The caller
- * must have the lock.  Returns 0 or a positive errno value. */
+ * it before it looks.  Stores in '*pidp' the process that starts it.  The
+ * caller must have the lock.  Returns 0 or a positive errno value. */
 static int
 start_keeper(int sock, const struct sockaddr_un *sun, const char *path,
              const char *program, pid_t *pidp)
