@@ -56,8 +56,10 @@ struct ring_queue {
     struct turbotap_rings *rings;
     uint64_t *fill;
     const struct xdp_desc *rx;
-    uint32_t fill_producer;     /* Entries put into the fill ring. */
-    uint32_t rx_consumer;       /* Entries taken out of the RX ring. */
+    bool primed;                /* Has the fill ring had all chunks? */
+    uint32_t fill_producer;     /* Entries put into the fill ring... */
+    uint32_t rx_consumer;       /* ...and taken out of the RX ring: both wrap
+                                 * after some hours. */
     uint64_t dropped;           /* Of the module's count of lost frames, what
                                  * is in ours. */
     struct turbotap_buf_stack empty;
@@ -230,10 +232,11 @@ ring_fill(struct turbotap_queue *queue, const struct turbotap_buf *bufs,
     n = turbotap_buf_stack_put(&rq->empty, bufs, n);
 
     /* From the first time on it takes frames. */
-    if (!rq->fill_producer && n) {
-        for (; rq->fill_producer < N_CHUNKS; rq->fill_producer++) {
-            rq->fill[rq->fill_producer] = (FIRST_CHUNK
-                                           + rq->fill_producer * CHUNK_SIZE);
+    if (!rq->primed && n) {
+        rq->primed = true;
+        for (int i = 0; i < N_CHUNKS; i++) {
+            rq->fill[rq->fill_producer++ % N_CHUNKS] = (FIRST_CHUNK
+                                                        + i * CHUNK_SIZE);
         }
         __atomic_store_n(&rq->rings->fill.producer, rq->fill_producer,
                          __ATOMIC_RELEASE);

@@ -21,6 +21,7 @@ unit_tests = \
 	tests/unit/test-queue \
 	tests/unit/test-record \
 	tests/unit/test-ring \
+	tests/unit/test-ring-wrap \
 	tests/unit/test-vnet
 if HAVE_LIBURING
 unit_tests += \
@@ -71,6 +72,9 @@ tests_unit_test_queue_SOURCES = \
 	$(unit_test_host)
 tests_unit_test_ring_SOURCES = tests/unit/test-ring.c $(unit_test_host)
 tests_unit_test_record_SOURCES = tests/unit/test-record.c tests/unit/host.h
+tests_unit_test_ring_wrap_SOURCES = \
+	tests/unit/test-ring-wrap.c \
+	$(unit_test_host)
 tests_unit_test_vnet_SOURCES = tests/unit/test-vnet.c
 tests_unit_test_uring_SOURCES = \
 	tests/unit/test-uring.c \
