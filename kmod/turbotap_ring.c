@@ -56,7 +56,7 @@
  * @area: the area, where the kernel sees it
  * @first_chunk: place of the first chunk in the area
  * @area_size: octets
- * @fill_consumer: entries of @fill that were taken
+ * @fill_consumer: entries of @fill that were taken; wraps, as all four indices
  * @rx_producer: entries of @rx that were made
  * @n_chunks: elements of @chunks
  * @chunks: empty chunks that were taken from @fill
@@ -437,6 +437,8 @@ static void turbotap_ring_init(struct turbotap_ring *ring,
 
 	spin_lock_init(&ring->lock);
 	ring->rings = ring->area;
+	ring->fill_consumer = READ_ONCE(ring->rings->fill.consumer);
+	ring->rx_producer = READ_ONCE(ring->rings->rx.producer);
 	ring->fill = (u64 *)(ring->rings + 1);
 	ring->rx = (struct xdp_desc *)(ring->fill + req->entries);
 	ring->mask = req->entries - 1;

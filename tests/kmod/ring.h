@@ -12,6 +12,7 @@
 
 #define CHUNK 2048u             /* Octets. */
 #define MAX_FRAME 70000         /* Octets that a test takes at most. */
+#define FIRST_INDEX (-5u)       /* Where indices begin: they soon wrap. */
 
 struct ring {
     int sock;
@@ -44,6 +45,8 @@ ring_area(struct ring *ring, uint32_t entries, uint32_t n_chunks,
     ring->rings = (struct turbotap_rings *) ring->area;
     ring->fill = (uint64_t *) (ring->rings + 1);
     ring->rx = (struct xdp_desc *) (ring->fill + entries);
+    ring->rings->fill.producer = ring->rings->fill.consumer = FIRST_INDEX;
+    ring->rings->rx.producer = ring->rings->rx.consumer = FIRST_INDEX;
     *request = (struct turbotap_rx_ring) {
         .addr = (uintptr_t) ring->area,
         .size = ring->size,

@@ -172,8 +172,8 @@ struct turbotap_rings {
 
 /**
  * struct turbotap_rx_ring - argument of %TURBOTAP_RX_RING
- * @addr: of the area, which the caller made and has zeroed; at the start of a
- *	page
+ * @addr: of the area, which the caller made and has zeroed, but for the indices
+ *	of the rings, which may begin anywhere; at the start of a page
  * @size: of the area in octets; whole pages
  * @chunk_size: of the buffers that it is divided into, in octets; a power of
  *	two, from 2048 to the size of a page
