@@ -94,6 +94,18 @@ struct turbotap_ring {
 	struct page		**pages;
 };
 
+/* Was the device deleted?  As tun_detach_all() leaves it, until the next. */
+static bool turbotap_ring_is_gone(const struct turbotap_ring *ring)
+{
+	return READ_ONCE(ring->tun_sock->sk->sk_shutdown) & RCV_SHUTDOWN;
+}
+
+/* Has the user of 'ring' call TURBOTAP_WAKEUP. */
+static void turbotap_ring_ask(struct turbotap_ring *ring)
+{
+	WRITE_ONCE(ring->rings->fill.flags, TURBOTAP_NEED_WAKEUP);
+}
+
 /* Counts a frame of 'ring' as lost. */
 static void turbotap_ring_drop(struct turbotap_ring *ring)
 {
@@ -286,14 +298,21 @@ static void turbotap_ring_move_all(struct turbotap_ring *ring)
 		WRITE_ONCE(*flags, 0);
 		/*
 		 * Pairs with the one in turbotap_data_ready(), where the lock
-		 * is not taken: either this sees that frame, or the flag is
-		 * set after it was cleared here.
+		 * is not taken:
+		 *
+		 *	here:		there:
+		 *	flag = 0	frame put in, or sk_shutdown = 1
+		 *	smp_mb()	smp_mb()
+		 *	look for both	flag = NEED_WAKEUP
+		 *
+		 * If this sees neither, the flag is set after it was cleared.
 		 */
 		smp_mb();
-		if (turbotap_ring_move(ring) == -ENOENT)
+		if (turbotap_ring_move(ring) == -ENOENT &&
+		    !turbotap_ring_is_gone(ring))
 			return;
 	}
-	WRITE_ONCE(*flags, TURBOTAP_NEED_WAKEUP);
+	turbotap_ring_ask(ring);
 }
 
 /*
@@ -313,13 +332,14 @@ static void turbotap_data_ready(struct sock *sk)
 		read_lock_bh(&sk->sk_callback_lock);
 		data_ready = sk->sk_data_ready;
 		read_unlock_bh(&sk->sk_callback_lock);
-	} else if (unlikely(irqs_disabled() || sk->sk_shutdown)) {
+	} else if (unlikely(irqs_disabled() || turbotap_ring_is_gone(ring))) {
 		/*
 		 * netpoll, which must not take the lock; or there will be no
-		 * more frames, which the user is told when it asks.
+		 * more frames, which the user is told when it asks.  See
+		 * turbotap_ring_move_all().
 		 */
 		smp_mb();
-		WRITE_ONCE(ring->rings->fill.flags, TURBOTAP_NEED_WAKEUP);
+		turbotap_ring_ask(ring);
 		data_ready = ring->data_ready;
 	} else {
 		spin_lock_bh(&ring->lock);
@@ -352,8 +372,7 @@ int turbotap_ring_wakeup(struct turbotap_sock *ts)
 
 	if (!ring)
 		return -EINVAL;
-	/* As tun_detach_all() leaves it, until there is another device. */
-	if (ring->tun_sock->sk->sk_shutdown & RCV_SHUTDOWN)
+	if (turbotap_ring_is_gone(ring))
 		return -EBADFD;
 
 	spin_lock_bh(&ring->lock);
@@ -453,6 +472,9 @@ static void turbotap_ring_init(struct turbotap_ring *ring,
 /*
  * Has the queue of 'ts' use 'ring'.  Returns 0, or a negative errno if it has
  * one already.
+ *
+ * Holds the rtnl lock, as who deletes the device does: that either has been,
+ * and its mark is seen after this, or calls back.
  */
 static int turbotap_ring_install(struct turbotap_sock *ts,
 				 struct turbotap_ring *ring)
@@ -460,6 +482,7 @@ static int turbotap_ring_install(struct turbotap_sock *ts,
 	struct sock *sk = ts->tun_sock->sk;
 	int err = 0;
 
+	rtnl_lock();
 	write_lock_bh(&sk->sk_callback_lock);
 	if (sk->sk_user_data) {
 		err = -EBUSY;
@@ -469,6 +492,7 @@ static int turbotap_ring_install(struct turbotap_sock *ts,
 		WRITE_ONCE(sk->sk_data_ready, turbotap_data_ready);
 	}
 	write_unlock_bh(&sk->sk_callback_lock);
+	rtnl_unlock();
 	return err;
 }
 
@@ -502,8 +526,9 @@ int turbotap_ring_setup(struct turbotap_sock *ts, void __user *argp)
 	/* All of it was written before this. */
 	smp_store_release(&ts->ring, ring);
 
-	/* What has been waiting since before. */
-	turbotap_ring_wakeup(ts);
+	/* What has been waiting since before, or is no more. */
+	if (turbotap_ring_wakeup(ts))
+		turbotap_ring_ask(ring);
 	return 0;
 
 err_free:

@@ -669,6 +669,58 @@ test_deletion(void)
     close(q);
 }
 
+/* What a device that is deleted finds busy. */
+struct waker {
+    struct ring ring;
+    _Atomic bool stop;
+};
+
+static void *
+wake_up_often(void *waker_)
+{
+    struct waker *w = waker_;
+
+    while (!w->stop && !wakeup(&w->ring)) {
+        continue;
+    }
+    return NULL;
+}
+
+/* That the device is gone must not be lost, whatever the ring is doing. */
+static void
+test_deletion_busy(void)
+{
+    enum { N_TIMES = 100 };
+    const char *tap = "ringb0";
+    int n_told = 0;
+    struct ring ring;
+    int q;
+
+    for (int i = 0; i < N_TIMES; i++) {
+        struct waker w = { .stop = false };
+        pthread_t thread;
+
+        q = tap_queue(tap, 0);
+        ring_open(&w.ring, must(turbotap_socket(q, 0)), 64, 8, 0);
+        pthread_create(&thread, NULL, wake_up_often, &w);
+        must(link_delete(tap));
+        w.stop = true;
+        pthread_join(thread, NULL);
+        n_told += ring_wants_wakeup(&w.ring);
+        ring_close(&w.ring);
+        close(q);
+    }
+    is(n_told, N_TIMES, "a device is deleted under wake-ups, which are told");
+
+    q = tap_queue(tap, 0);
+    must(link_delete(tap));
+    ring_open(&ring, must(turbotap_socket(q, 0)), 64, 8, 0);
+    ok(ring_wants_wakeup(&ring), "a ring after the deletion asks for one");
+    fails(wakeup(&ring), EBADFD, "which says so");
+    ring_close(&ring);
+    close(q);
+}
+
 static void
 test_detach(void)
 {
@@ -907,6 +959,7 @@ main(void)
     test_netpoll();
     test_poll();
     test_deletion();
+    test_deletion_busy();
     test_detach();
     test_memory();
     is(end_child(start_child(ring_in_netns, NULL)), 0, "a namespace ends");
