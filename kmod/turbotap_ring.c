@@ -315,10 +315,47 @@ static void turbotap_ring_move_all(struct turbotap_ring *ring)
 	turbotap_ring_ask(ring);
 }
 
+static void turbotap_data_ready(struct sock *sk);
+
+/*
+ * The ring that 'sk' has, or NULL if it has none any more, and then '*tuns' is
+ * tun's own callback.  For turbotap_data_ready(), which tun has called.
+ *
+ * That a ring comes and goes is seen in this order, whichever CPU does it:
+ *
+ *	turbotap_ring_install()		turbotap_ring_release()
+ *	sk_user_data = ring		sk_data_ready = tun's
+ *	release				release
+ *	sk_data_ready = ours		sk_user_data = NULL
+ *
+ * tun read sk_data_ready with no barrier, so it may have been ours, and
+ * sk_user_data from before that.  But if sk_user_data is read before
+ * sk_data_ready, with a read barrier between them, it cannot be NULL and that
+ * ours, unless a ring has come meanwhile: then the next look finds it.
+ */
+static struct turbotap_ring *
+turbotap_ring_get(struct sock *sk, void (**tuns)(struct sock *sk))
+{
+	struct turbotap_ring *ring;
+
+	for (;;) {
+		ring = rcu_dereference_sk_user_data(sk);
+		if (likely(ring))
+			return ring;
+		/* Pairs with the releases. */
+		smp_rmb();
+		*tuns = READ_ONCE(sk->sk_data_ready);
+		if (*tuns != turbotap_data_ready)
+			return NULL;
+		/* Pairs with the release of turbotap_ring_install(). */
+		smp_rmb();
+	}
+}
+
 /*
  * The sk_data_ready of a queue that has a ring.  tun calls it when it has put a
- * frame into its ring, in an RCU read-side section and with bottom halves off;
- * and, holding the rtnl lock, when the device is deleted.
+ * frame into its ring, in an RCU read-side section and with bottom halves or
+ * interrupts off; and, holding the rtnl lock, when the device is deleted.
  */
 static void turbotap_data_ready(struct sock *sk)
 {
@@ -326,12 +363,12 @@ static void turbotap_data_ready(struct sock *sk)
 	struct turbotap_ring *ring;
 
 	rcu_read_lock();
-	ring = rcu_dereference_sk_user_data(sk);
+	ring = turbotap_ring_get(sk, &data_ready);
+	if (likely(ring))
+		data_ready = ring->data_ready;
+
 	if (unlikely(!ring)) {
-		/* It has just been released, and tun's own put back. */
-		read_lock_bh(&sk->sk_callback_lock);
-		data_ready = sk->sk_data_ready;
-		read_unlock_bh(&sk->sk_callback_lock);
+		/* The frame is left to whoever reads the queue. */
 	} else if (unlikely(irqs_disabled() || turbotap_ring_is_gone(ring))) {
 		/*
 		 * netpoll, which must not take the lock; or there will be no
@@ -340,17 +377,14 @@ static void turbotap_data_ready(struct sock *sk)
 		 */
 		smp_mb();
 		turbotap_ring_ask(ring);
-		data_ready = ring->data_ready;
 	} else {
 		spin_lock_bh(&ring->lock);
 		turbotap_ring_move_all(ring);
 		spin_unlock_bh(&ring->lock);
-		data_ready = ring->data_ready;
 	}
 
 	/* Costs little if nobody waits. */
-	if (likely(data_ready != turbotap_data_ready))
-		data_ready(sk);
+	data_ready(sk);
 	rcu_read_unlock();
 }
 
@@ -489,7 +523,8 @@ static int turbotap_ring_install(struct turbotap_sock *ts,
 	} else {
 		ring->data_ready = sk->sk_data_ready;
 		rcu_assign_sk_user_data(sk, ring);
-		WRITE_ONCE(sk->sk_data_ready, turbotap_data_ready);
+		/* Pairs with turbotap_ring_get(). */
+		smp_store_release(&sk->sk_data_ready, turbotap_data_ready);
 	}
 	write_unlock_bh(&sk->sk_callback_lock);
 	rtnl_unlock();
@@ -526,6 +561,13 @@ int turbotap_ring_setup(struct turbotap_sock *ts, void __user *argp)
 	/* All of it was written before this. */
 	smp_store_release(&ts->ring, ring);
 
+	/*
+	 * Who put a frame in and had read tun's own callback before it was
+	 * replaced did so in an RCU read-side section: once that has ended,
+	 * the frame is seen.  Those that come later call back.
+	 */
+	synchronize_rcu_expedited();
+
 	/* What has been waiting since before, or is no more. */
 	if (turbotap_ring_wakeup(ts))
 		turbotap_ring_ask(ring);
@@ -547,16 +589,19 @@ void turbotap_ring_release(struct turbotap_sock *ts)
 		return;
 
 	/*
-	 * tun calls back holding either the rtnl lock or RCU's.  To wait for
-	 * RCU takes much less time holding the former.
+	 * tun calls back in an RCU read-side section, or, when the device is
+	 * deleted, holding the rtnl lock.  So both are waited for, but not for
+	 * one while holding the other, which the whole system may want.
 	 */
 	rtnl_lock();
 	write_lock_bh(&sk->sk_callback_lock);
 	WRITE_ONCE(sk->sk_data_ready, ring->data_ready);
+	/* Pairs with turbotap_ring_get(); RCU orders nothing before a NULL. */
+	smp_wmb();
 	rcu_assign_sk_user_data(sk, NULL);
 	write_unlock_bh(&sk->sk_callback_lock);
-	synchronize_net();
 	rtnl_unlock();
+	synchronize_rcu_expedited();
 
 	turbotap_ring_unpin(ring);
 	kfree(ring);
