@@ -22,6 +22,7 @@
 #include <linux/mm.h>
 #include <linux/ptr_ring.h>
 #include <linux/rtnetlink.h>
+#include <linux/sched/clock.h>
 #include <linux/skbuff.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -32,18 +33,35 @@
 #include "turbotap_sock.h"
 
 /*
- * How much is moved at once, in octets of the chunks that it goes into: a
- * sender does not work for the others for ever.
+ * How much is moved at once, in octets of the chunks that it goes into: by
+ * TURBOTAP_WAKEUP, and by a sender, which has other things to do than to work
+ * for others, and begins no other frame for them when so many ns are over.
  */
-#define TURBOTAP_RING_BUDGET	(256 << 10)
+#define TURBOTAP_WAKEUP_OCTETS	(256 << 10)
+#define TURBOTAP_SENDER_OCTETS	(64 << 10)
+#define TURBOTAP_SENDER_NS	(50 * NSEC_PER_USEC)
 
 /* The most pieces that a frame may be in. */
 #define TURBOTAP_RING_PIECES	64
 
 /**
+ * enum turbotap_ring_state - is somebody moving frames?
+ * @TURBOTAP_RING_FREE: nobody
+ * @TURBOTAP_RING_BUSY: one CPU, and nobody else came
+ * @TURBOTAP_RING_AGAIN: one CPU, and somebody else came, who left it to that
+ */
+enum turbotap_ring_state {
+	TURBOTAP_RING_FREE,
+	TURBOTAP_RING_BUSY,
+	TURBOTAP_RING_AGAIN,
+};
+
+/**
  * struct turbotap_ring - a receive ring
- * @lock: protects all that follows but what never changes; taken with bottom
- *	halves off, before the consumer lock of @tun_ring
+ * @state: of enum turbotap_ring_state; who changes it from
+ *	%TURBOTAP_RING_FREE has the ring, with bottom halves off, until he
+ *	changes it back: all that follows but what never changes.  He may take
+ *	the consumer lock of @tun_ring, but wait for nothing.
  * @tun_sock: the queue's socket
  * @tun_ring: the queue's ring of pointers; lives as long as the tun file
  * @data_ready: tun's own callback
@@ -67,7 +85,7 @@
  * @pages: the area's, pinned
  */
 struct turbotap_ring {
-	spinlock_t		lock;	/* of the rings: see above */
+	atomic_t		state;
 	struct socket		*tun_sock;
 	struct ptr_ring		*tun_ring;
 	void			(*data_ready)(struct sock *sk);
@@ -235,8 +253,7 @@ static void turbotap_ring_copy(struct turbotap_ring *ring, void *ptr,
  * for, or -ENOENT if there is none, -EAGAIN if it has to wait.
  *
  * Others, who read() the queue, take the consumer lock with bottom halves on:
- * this may be what this CPU was interrupted in, or what the holder of
- * ring->lock waits for on another one.  So nobody waits for it here.
+ * this may be what this CPU was interrupted in.  So nobody waits for it here.
  */
 static int turbotap_ring_move(struct turbotap_ring *ring)
 {
@@ -277,27 +294,54 @@ out:
 	return n * ring->chunk_size;
 }
 
-/*
- * Moves frames as long as there are any, and room for them, or the budget
- * lasts.  Leaves it to the user to ask for the others.
+/**
+ * struct turbotap_budget - what one caller still does for others
+ * @octets: of the chunks of frames that are moved, and a chunk for each look
+ *	in vain
+ * @ns: for how long, from the first frame on; 0 if that does not matter
+ * @end: when that is over, by local_clock(); 0 before the first frame
  */
-static void turbotap_ring_move_all(struct turbotap_ring *ring)
+struct turbotap_budget {
+	int octets;
+	u64 ns;
+	u64 end;
+};
+
+static bool turbotap_budget_lasts(struct turbotap_budget *budget)
+{
+	u64 now;
+
+	if (budget->octets <= 0)
+		return false;
+	if (!budget->ns)
+		return true;
+	now = local_clock();
+	if (!budget->end)
+		budget->end = now + budget->ns;
+	return now < budget->end;
+}
+
+/*
+ * Moves frames as long as there are any, and room for them, and 'budget' lasts.
+ * Leaves it to the user to ask for the others.
+ */
+static void turbotap_ring_move_all(struct turbotap_ring *ring,
+				   struct turbotap_budget *budget)
 {
 	u32 *flags = &ring->rings->fill.flags;
-	int budget = TURBOTAP_RING_BUDGET;
 	int ret;
 
 	do {
 		ret = turbotap_ring_move(ring);
-		budget -= ret;
-	} while (ret >= 0 && budget > 0);
+		budget->octets -= ret >= 0 ? ret : ring->chunk_size;
+	} while (ret >= 0 && turbotap_budget_lasts(budget));
 
 	if (likely(ret == -ENOENT)) {
 		if (likely(!READ_ONCE(*flags)))
 			return;
 		WRITE_ONCE(*flags, 0);
 		/*
-		 * Pairs with the one in turbotap_data_ready(), where the lock
+		 * Pairs with the one in turbotap_data_ready(), where the ring
 		 * is not taken:
 		 *
 		 *	here:		there:
@@ -313,6 +357,83 @@ static void turbotap_ring_move_all(struct turbotap_ring *ring)
 			return;
 	}
 	turbotap_ring_ask(ring);
+}
+
+/*
+ * Takes the ring, or leaves it to who has it to move what there is now.
+ * Returns false in that case.
+ *
+ * All that is said of a ring that is taken is in one word, which only changes
+ * as a whole:
+ *
+ *	who comes:			who has it:
+ *	a frame is put in		looks for frames
+ *	state = AGAIN, if not FREE	state = FREE, if BUSY
+ *
+ * Either the first comes later, finds it FREE and takes the ring; or the second
+ * does, finds AGAIN, makes that BUSY, and looks again.  Each of these reads what
+ * the one before it wrote, with release there and acquire here (all of them are
+ * both), so the second look sees the frame; and who takes the ring sees all that
+ * the one before has done to it.
+ */
+static bool turbotap_ring_take(struct turbotap_ring *ring)
+{
+	if (likely(atomic_cmpxchg(&ring->state, TURBOTAP_RING_FREE,
+				  TURBOTAP_RING_BUSY) == TURBOTAP_RING_FREE))
+		return true;
+	/* It may have been given back just now. */
+	return atomic_xchg(&ring->state, TURBOTAP_RING_AGAIN) ==
+	       TURBOTAP_RING_FREE;
+}
+
+/*
+ * Gives the ring back.  Returns false if somebody has come in between, and then
+ * the ring is still the caller's.
+ */
+static bool turbotap_ring_give_back(struct turbotap_ring *ring)
+{
+	if (likely(atomic_cmpxchg(&ring->state, TURBOTAP_RING_BUSY,
+				  TURBOTAP_RING_FREE) == TURBOTAP_RING_BUSY))
+		return true;
+	atomic_xchg(&ring->state, TURBOTAP_RING_BUSY);
+	return false;
+}
+
+/*
+ * Moves what there is, and what comes meanwhile, as long as 'octets' and, unless
+ * 0, 'ns' last; unless somebody else is at it, who does it then: nobody waits
+ * for who may copy 64 KiB, or be on a virtual CPU that does not run.  Bottom
+ * halves are off, so that who has the ring is not kept from it by other senders.
+ *
+ * Returns true if others came: what they had put in may not have been to be
+ * seen in either ring when they woke who waits.
+ */
+static bool turbotap_ring_run(struct turbotap_ring *ring, int octets, u64 ns)
+{
+	struct turbotap_budget budget = {
+		.octets = octets,
+		.ns = ns,
+	};
+	bool others = false;
+
+	if (!turbotap_ring_take(ring))
+		return false;
+	turbotap_ring_move_all(ring, &budget);
+	while (unlikely(!turbotap_ring_give_back(ring))) {
+		others = true;
+		if (turbotap_budget_lasts(&budget)) {
+			turbotap_ring_move_all(ring, &budget);
+			continue;
+		}
+		/*
+		 * Who comes from now on takes the ring.  A mere store would
+		 * not let that see what those have put in who came before.
+		 */
+		turbotap_ring_ask(ring);
+		atomic_xchg(&ring->state, TURBOTAP_RING_FREE);
+		break;
+	}
+	return others;
 }
 
 static void turbotap_data_ready(struct sock *sk);
@@ -371,16 +492,17 @@ static void turbotap_data_ready(struct sock *sk)
 		/* The frame is left to whoever reads the queue. */
 	} else if (unlikely(irqs_disabled() || turbotap_ring_is_gone(ring))) {
 		/*
-		 * netpoll, which must not take the lock; or there will be no
+		 * netpoll, which must not take locks; or there will be no
 		 * more frames, which the user is told when it asks.  See
 		 * turbotap_ring_move_all().
 		 */
 		smp_mb();
 		turbotap_ring_ask(ring);
 	} else {
-		spin_lock_bh(&ring->lock);
-		turbotap_ring_move_all(ring);
-		spin_unlock_bh(&ring->lock);
+		local_bh_disable();
+		turbotap_ring_run(ring, TURBOTAP_SENDER_OCTETS,
+				  TURBOTAP_SENDER_NS);
+		local_bh_enable();
 	}
 
 	/* Costs little if nobody waits. */
@@ -403,15 +525,18 @@ int turbotap_ring_wakeup(struct turbotap_sock *ts)
 {
 	/* Pairs with turbotap_ring_setup(). */
 	struct turbotap_ring *ring = smp_load_acquire(&ts->ring);
+	bool others;
 
 	if (!ring)
 		return -EINVAL;
 	if (turbotap_ring_is_gone(ring))
 		return -EBADFD;
 
-	spin_lock_bh(&ring->lock);
-	turbotap_ring_move_all(ring);
-	spin_unlock_bh(&ring->lock);
+	local_bh_disable();
+	others = turbotap_ring_run(ring, TURBOTAP_WAKEUP_OCTETS, 0);
+	local_bh_enable();
+	if (unlikely(others))
+		ring->data_ready(ring->tun_sock->sk);
 	return 0;
 }
 
@@ -488,7 +613,7 @@ static void turbotap_ring_init(struct turbotap_ring *ring,
 {
 	unsigned int i;
 
-	spin_lock_init(&ring->lock);
+	atomic_set(&ring->state, TURBOTAP_RING_FREE);
 	ring->rings = ring->area;
 	ring->fill_consumer = READ_ONCE(ring->rings->fill.consumer);
 	ring->rx_producer = READ_ONCE(ring->rings->rx.producer);

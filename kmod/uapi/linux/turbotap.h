@@ -225,7 +225,9 @@ struct turbotap_rx_ring {
 /**
  * define TURBOTAP_WAKEUP - put the frames that wait in the queue into the ring
  *
- * As many as there is room for.  Has no argument.  Returns 0, or -1 with errno:
+ * As many as there is room for; somebody who sends and is doing that already
+ * goes on with it, and they may come a moment after the call.  Has no argument.
+ * Returns 0, or -1 with errno:
  *
  * * %EINVAL - the socket has no ring
  * * %EBADFD - the device was deleted
