@@ -592,6 +592,8 @@ static int turbotap_ring_pin(struct turbotap_ring *ring,
 		return -ENOMEM;
 
 	while (ring->n_pages < n) {
+		unsigned int i;
+
 		ret = pin_user_pages_fast(req->addr +
 					  ((u64)ring->n_pages << PAGE_SHIFT),
 					  n - ring->n_pages,
@@ -599,7 +601,16 @@ static int turbotap_ring_pin(struct turbotap_ring *ring,
 					  ring->pages + ring->n_pages);
 		if (ret <= 0)
 			return ret ?: -EFAULT;
+		i = ring->n_pages;
 		ring->n_pages += ret;
+		/*
+		 * Before 6.5, pages of a file can be pinned, too, and are then
+		 * written behind the back of its file system.
+		 */
+		for (; i < ring->n_pages; i++) {
+			if (!folio_test_anon(page_folio(ring->pages[i])))
+				return -EFAULT;
+		}
 	}
 
 	ring->area = vmap(ring->pages, n, VM_MAP, PAGE_KERNEL);

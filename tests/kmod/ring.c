@@ -59,6 +59,7 @@ test_setup(void)
     int second = must(turbotap_socket(queue, 0));
     struct turbotap_rx_ring good, bad;
     struct ring ring;
+    int file;
 
     fails(ioctl(sock, TURBOTAP_WAKEUP), EINVAL, "no ring to wake up");
     fails(ioctl(sock, TURBOTAP_RX_RING, NULL), EFAULT, "no argument");
@@ -96,6 +97,15 @@ test_setup(void)
     fails(ioctl(sock, TURBOTAP_RX_RING, &good), EFAULT,
           "an area that cannot be written");
     must(mprotect(ring.area, ring.size, PROT_READ | PROT_WRITE));
+    bad = good;
+
+    file = must(memfd_create("area", MFD_CLOEXEC));
+    must(ftruncate(file, ring.size));
+    bad.addr = (uintptr_t) mmap(NULL, ring.size, PROT_READ | PROT_WRITE,
+                                MAP_SHARED, file, 0);
+    fails(ioctl(sock, TURBOTAP_RX_RING, &bad), EFAULT, "memory that is shared");
+    munmap((void *) (uintptr_t) bad.addr, ring.size);
+    close(file);
 
     is(ioctl(sock, TURBOTAP_RX_RING, &good), 0, "none of these left anything");
     fails(ioctl(sock, TURBOTAP_RX_RING, &good), EBUSY, "a second ring");

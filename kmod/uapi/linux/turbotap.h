@@ -215,7 +215,7 @@ struct turbotap_rx_ring {
  * * %EINVAL - an unknown flag, or a number that is not as said above, or an
  *   area that has no room for one chunk
  * * %EFAULT - the argument is not readable, or the area not writable memory
- *   that can be pinned
+ *   that can be pinned and is nobody else's, as MAP_PRIVATE makes it
  * * %EBUSY - the socket, or another one of the same queue, has a ring
  * * %ENOBUFS - too much memory is locked already
  * * %ENOMEM - out of memory
