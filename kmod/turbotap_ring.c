@@ -76,8 +76,10 @@ enum turbotap_ring_state {
  * @area_size: octets
  * @fill_consumer: entries of @fill that were taken; wraps, as all four indices
  * @rx_producer: entries of @rx that were made
- * @n_chunks: elements of @chunks
- * @chunks: empty chunks that were taken from @fill
+ * @n_chunks: elements of @chunks that are chunks
+ * @chunks: empty chunks that were taken from @fill; the one behind the last is
+ *	for turbotap_ring_copy()
+ * @spare: what does not fit into chunks, where that is not to be lost silently
  * @dropped: the true value of rx_dropped
  * @invalid: the true value of rx_invalid_descs
  * @mmp: the account that the area is on
@@ -103,7 +105,8 @@ struct turbotap_ring {
 	u32			fill_consumer;
 	u32			rx_producer;
 	unsigned int		n_chunks;
-	struct kvec		chunks[TURBOTAP_RING_PIECES];
+	struct kvec		chunks[TURBOTAP_RING_PIECES + 1];
+	u8			spare;
 	u64			dropped;
 	u64			invalid;
 
@@ -221,22 +224,31 @@ static unsigned int turbotap_ring_publish(struct turbotap_ring *ring,
 	return n;
 }
 
-/* Has tun copy 'ptr', of its ring, into the last 'n' of the empty chunks. */
+/*
+ * Has tun copy 'ptr', of its ring, into the last 'n' of the empty chunks.
+ *
+ * If the header is longer than the user has said, the frame may not fit.  Of an
+ * skb, tun then says how long it was; of an XDP frame, how much of it there was
+ * room for, and so there is room for one octet more.
+ */
 static void turbotap_ring_copy(struct turbotap_ring *ring, void *ptr,
 			       unsigned int n)
 {
 	const size_t size = n * (size_t)ring->chunk_size;
 	struct kvec *first = &ring->chunks[ring->n_chunks - n];
+	const struct kvec next = first[n];
 	struct msghdr m = {
 		.msg_control = ptr,
 	};
 	unsigned int used;
 	int ret;
 
-	iov_iter_kvec(&m.msg_iter, ITER_DEST, first, n, size);
+	first[n] = (struct kvec){ &ring->spare, sizeof(ring->spare) };
+	iov_iter_kvec(&m.msg_iter, ITER_DEST, first, n + 1, size + 1);
 	/* Frees 'ptr' in any case. */
-	ret = ring->tun_sock->ops->recvmsg(ring->tun_sock, &m, size,
+	ret = ring->tun_sock->ops->recvmsg(ring->tun_sock, &m, size + 1,
 					   MSG_DONTWAIT | MSG_TRUNC);
+	first[n] = next;
 	if (unlikely(ret <= 0 || ret > size)) {
 		turbotap_ring_drop(ring);
 		return;
