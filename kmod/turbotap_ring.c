@@ -62,6 +62,7 @@ enum turbotap_ring_state {
  *	%TURBOTAP_RING_FREE has the ring, with bottom halves off, until he
  *	changes it back: all that follows but what never changes.  He may take
  *	the consumer lock of @tun_ring, but wait for nothing.
+ * @tun_file: the queue's file
  * @tun_sock: the queue's socket
  * @tun_ring: the queue's ring of pointers; lives as long as the tun file
  * @data_ready: tun's own callback
@@ -88,6 +89,7 @@ enum turbotap_ring_state {
  */
 struct turbotap_ring {
 	atomic_t		state;
+	struct file		*tun_file;
 	struct socket		*tun_sock;
 	struct ptr_ring		*tun_ring;
 	void			(*data_ready)(struct sock *sk);
@@ -261,6 +263,17 @@ static void turbotap_ring_copy(struct turbotap_ring *ring, void *ptr,
 }
 
 /*
+ * Tells tun that a frame was taken, whose consumer lock is held, since it may
+ * have stopped the device's queue when its ring was full (IFF_BACKPRESSURE).
+ */
+static void turbotap_ring_consumed(const struct turbotap_ring *ring)
+{
+#ifdef HAVE_TUN_WAKE_QUEUE
+	tun_wake_queue(ring->tun_file, 1);
+#endif
+}
+
+/*
  * Moves the frame that has waited longest.  Returns how many octets it had room
  * for, or -ENOENT if there is none, -EAGAIN if it has to wait.
  *
@@ -292,6 +305,7 @@ static int turbotap_ring_move(struct turbotap_ring *ring)
 		goto out;
 	}
 	__ptr_ring_discard_one(tun_ring);
+	turbotap_ring_consumed(ring);
 out:
 	spin_unlock(&tun_ring->consumer_lock);
 	if (err)
@@ -696,6 +710,7 @@ int turbotap_ring_setup(struct turbotap_sock *ts, void __user *argp)
 	ring = kzalloc(sizeof(*ring), GFP_KERNEL_ACCOUNT);
 	if (!ring)
 		return -ENOMEM;
+	ring->tun_file = ts->tun_file;
 	ring->tun_sock = ts->tun_sock;
 	ring->tun_ring = tun_get_tx_ring(ts->tun_file);
 	err = turbotap_ring_pin(ring, &req);
