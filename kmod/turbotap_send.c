@@ -6,7 +6,7 @@
  *
  * Copyright (c) 2026 The turbotap authors.
  */
-#include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/socket.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
@@ -17,11 +17,12 @@
 #define TURBOTAP_SEND_PART	16
 
 /*
- * Hands the frame that 'frame' describes to tun.  As for a message of
- * sendmmsg(), tun may not block: see turbotap_sendmsg().
+ * Hands the frame that 'frame' describes to tun, or if 'check', to the socket
+ * layer, which asks the security modules first, as for any message.  As for one
+ * of sendmmsg(), tun may not block: see turbotap_sendmsg().
  */
-static int turbotap_send_frame(struct socket *tun_sock,
-			       const struct turbotap_frame *frame)
+static int turbotap_send_frame(struct turbotap_sock *ts,
+			       const struct turbotap_frame *frame, bool check)
 {
 	struct msghdr m = { .msg_flags = MSG_DONTWAIT };
 	void __user *data = u64_to_user_ptr(frame->addr);
@@ -32,7 +33,9 @@ static int turbotap_send_frame(struct socket *tun_sock,
 	if (unlikely(!access_ok(data, frame->len)))
 		return -EFAULT;
 	iov_iter_ubuf(&m.msg_iter, ITER_SOURCE, data, frame->len);
-	return tun_sock->ops->sendmsg(tun_sock, &m, frame->len);
+	if (check)
+		return sock_sendmsg(ts->sk.sk_socket, &m);
+	return ts->tun_sock->ops->sendmsg(ts->tun_sock, &m, frame->len);
 }
 
 /*
@@ -45,6 +48,7 @@ int turbotap_send_frames(struct turbotap_sock *ts, const void __user *argp)
 	struct turbotap_frame __user *frames;
 	struct turbotap_send req;
 	unsigned int done = 0;
+	bool check = true;
 
 	if (copy_from_user(&req, argp, sizeof(req)))
 		return -EFAULT;
@@ -60,13 +64,18 @@ int turbotap_send_frames(struct turbotap_sock *ts, const void __user *argp)
 		if (copy_from_user(part, &frames[done], n * sizeof(part[0])))
 			return done ?: -EFAULT;
 		for (i = 0; i < n; i++) {
-			int ret = turbotap_send_frame(ts->tun_sock, &part[i]);
+			int ret = turbotap_send_frame(ts, &part[i], check);
 
+			/* As in sendmmsg(), one that may be sent will do. */
+			if (ret >= 0)
+				check = false;
 			if (unlikely(ret < 0) &&
 			    put_user(ret, &frames[done + i].error))
 				return done + i ?: -EFAULT;
 		}
 		done += n;
+		if (signal_pending(current))
+			break;
 		cond_resched();
 	}
 	return done;

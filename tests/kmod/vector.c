@@ -6,6 +6,7 @@
  */
 #include "test.h"
 #include <sys/mman.h>
+#include <sys/time.h>
 
 #define LEN 64
 #define UNTOUCHED 12345         /* What 'error' is before the call. */
@@ -228,6 +229,78 @@ test_no_room(void)
     close(q);
 }
 
+static void
+on_alarm(int signal)
+{
+    (void) signal;
+}
+
+/* A signal does not wait for all frames. */
+static void
+test_signal(void)
+{
+    struct itimerval soon = { .it_value = { .tv_usec = 1000 } };
+    int n = TURBOTAP_SEND_MAX;
+
+    signal(SIGALRM, on_alarm);
+    for (int i = 0; i < 1000 && n == TURBOTAP_SEND_MAX; i++) {
+        describe(n, LEN);
+        must(setitimer(ITIMER_REAL, &soon, NULL));
+        n = send_frames(sock, frames, n, 0);
+        soon.it_value.tv_usec = 100 + i % 50 * 100;
+    }
+    signal(SIGALRM, SIG_DFL);
+    ok(n > 0 && n < TURBOTAP_SEND_MAX, "a signal comes after %d frames", n);
+    is(untouched(TURBOTAP_SEND_MAX, -1), 1, "none of which failed");
+}
+
+/* How often the kernel has run 'function', which has a probe. */
+static long
+hits(const char *function)
+{
+    FILE *file = fopen("/sys/kernel/tracing/kprobe_profile", "re");
+    char name_[64];
+    long n = -1;
+
+    while (file && fscanf(file, "%63s %ld %*d", name_, &n) == 2
+           && !strstr(name_, function)) {
+        n = -1;
+    }
+    if (file) {
+        fclose(file);
+    }
+    return n;
+}
+
+/* Security modules are asked, as by sendmmsg(): once for a call. */
+static void
+test_security(void)
+{
+    const char *events = "/sys/kernel/tracing/kprobe_events";
+    long before;
+    int fd;
+
+    mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, NULL);
+    fd = open(events, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "p:ttsend security_socket_sendmsg", 32) != 32) {
+        skip("security modules", "there are no probes");
+        return;
+    }
+    close(fd);
+    write_file("/sys/kernel/tracing/events/kprobes/ttsend/enable", "1");
+    before = hits("ttsend");
+    describe(32, LEN);
+    is(send_frames(sock, frames, 32, 0), 32, "32 frames");
+    is(hits("ttsend") - before, 1, "the security modules are asked once");
+    describe(32, LEN);
+    frames[0].len = 0;
+    before = hits("ttsend");
+    is(send_frames(sock, frames, 32, 0), 32, "the first is refused");
+    is(hits("ttsend") - before, 2, "they are asked for the second, too");
+    write_file("/sys/kernel/tracing/events/kprobes/ttsend/enable", "0");
+    write_file(events, "-:ttsend");
+}
+
 int
 main(void)
 {
@@ -241,6 +314,8 @@ main(void)
     test_lengths();
     test_errors();
     test_refused();
+    test_signal();
+    test_security();
     test_device();
     test_no_room();
     close(host);

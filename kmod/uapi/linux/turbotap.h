@@ -100,8 +100,8 @@ struct turbotap_send {
  * message.  A frame that fails does not stop the following ones.
  *
  * Returns the number of frames whose turn has come, sent or failed: all of
- * them, unless the array cannot be read or written at that point.  Or -1 with
- * errno:
+ * them, unless the array cannot be read or written at that point, or a signal
+ * has come.  Or -1 with errno:
  *
  * * %EINVAL - an unknown flag, or too many frames
  * * %EFAULT - the argument or the first element is not readable, or its error
