@@ -41,6 +41,17 @@
 #define TURBOTAP_SENDER_OCTETS	(64 << 10)
 #define TURBOTAP_SENDER_NS	(50 * NSEC_PER_USEC)
 
+/*
+ * Machines of 64 bits have rings: with 32, what tun counts is behind a lock that
+ * may be taken in process context, by read(), when a sender comes in between.
+ * And those on which user and kernel see the same memory, without flushing
+ * caches.
+ */
+#define TURBOTAP_HAS_RINGS	(IS_ENABLED(CONFIG_64BIT) && \
+				 !IS_ENABLED(CONFIG_MIPS) && \
+				 !IS_ENABLED(CONFIG_PARISC) && \
+				 !IS_ENABLED(CONFIG_SPARC))
+
 /* The most pieces that a frame may be in. */
 #define TURBOTAP_RING_PIECES	64
 
@@ -220,7 +231,8 @@ static unsigned int turbotap_ring_publish(struct turbotap_ring *ring,
 		WRITE_ONCE(desc->len, part);
 		WRITE_ONCE(desc->options, len ? TURBOTAP_PKT_CONTD : 0);
 	}
-	ring->rx_producer = producer;
+	/* Read by turbotap_ring_readable(). */
+	WRITE_ONCE(ring->rx_producer, producer);
 	/* Chunks and entries were written before this. */
 	smp_store_release(&ring->rings->rx.producer, producer);
 	return n;
@@ -701,6 +713,8 @@ int turbotap_ring_setup(struct turbotap_sock *ts, void __user *argp)
 	u64 first_chunk;
 	int err;
 
+	if (!TURBOTAP_HAS_RINGS)
+		return -EOPNOTSUPP;
 	if (copy_from_user(&req, argp, sizeof(req)))
 		return -EFAULT;
 	first_chunk = turbotap_ring_first_chunk(&req);

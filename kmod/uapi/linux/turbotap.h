@@ -217,6 +217,7 @@ struct turbotap_rx_ring {
  * * %EFAULT - the argument is not readable, or the area not writable memory
  *   that can be pinned and is nobody else's, as MAP_PRIVATE makes it
  * * %EBUSY - the socket, or another one of the same queue, has a ring
+ * * %EOPNOTSUPP - there are no rings on this kind of machine
  * * %ENOBUFS - too much memory is locked already
  * * %ENOMEM - out of memory
  */
