@@ -6,8 +6,8 @@
  *
  * /dev/net/turbotap takes the calls of <linux/turbotap.h>.  A turbotap socket
  * holds a reference on the tun file it was made from, which keeps everything
- * else that it uses alive; there is no global state, and nobody waits for another
- * (how rings do without: turbotap_ring.c).
+ * else that it uses alive; there is no global state, and nobody waits for
+ * another (how rings do without: turbotap_ring.c).
  *
  * Copyright (c) 2026 The turbotap authors.
  */

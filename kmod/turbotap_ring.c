@@ -42,10 +42,10 @@
 #define TURBOTAP_SENDER_NS	(50 * NSEC_PER_USEC)
 
 /*
- * Machines of 64 bits have rings: with 32, what tun counts is behind a lock that
- * may be taken in process context, by read(), when a sender comes in between.
- * And those on which user and kernel see the same memory, without flushing
- * caches.
+ * Machines of 64 bits have rings: with 32, what tun counts is behind a lock
+ * that may be taken in process context, by read(), when a sender comes in
+ * between.  And those on which user and kernel see the same memory, without
+ * flushing caches.
  */
 #define TURBOTAP_HAS_RINGS	(IS_ENABLED(CONFIG_64BIT) && \
 				 !IS_ENABLED(CONFIG_MIPS) && \
@@ -408,11 +408,11 @@ static void turbotap_ring_move_all(struct turbotap_ring *ring,
  *	a frame is put in		looks for frames
  *	state = AGAIN, if not FREE	state = FREE, if BUSY
  *
- * Either the first comes later, finds it FREE and takes the ring; or the second
- * does, finds AGAIN, makes that BUSY, and looks again.  Each of these reads what
- * the one before it wrote, with release there and acquire here (all of them are
- * both), so the second look sees the frame; and who takes the ring sees all that
- * the one before has done to it.
+ * Either the first comes later, finds it FREE and takes the ring; or the
+ * second does, finds AGAIN, makes that BUSY, and looks again.  Each of these
+ * reads what the one before it wrote, with release there and acquire here (all
+ * of them are both), so the second look sees the frame; and who takes the ring
+ * sees all that the one before has done to it.
  */
 static bool turbotap_ring_take(struct turbotap_ring *ring)
 {
@@ -438,10 +438,11 @@ static bool turbotap_ring_give_back(struct turbotap_ring *ring)
 }
 
 /*
- * Moves what there is, and what comes meanwhile, as long as 'octets' and, unless
- * 0, 'ns' last; unless somebody else is at it, who does it then: nobody waits
- * for who may copy 64 KiB, or be on a virtual CPU that does not run.  Bottom
- * halves are off, so that who has the ring is not kept from it by other senders.
+ * Moves what there is, and what comes meanwhile, as long as 'octets' and,
+ * unless 0, 'ns' last; unless somebody else is at it, who does it then: nobody
+ * waits for who may copy 64 KiB, or be on a virtual CPU that does not run.
+ * Bottom halves are off, so that who has the ring is not kept from it by other
+ * senders.
  *
  * Returns true if others came: what they had put in may not have been to be
  * seen in either ring when they woke who waits.

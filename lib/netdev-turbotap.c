@@ -438,17 +438,27 @@ reconfigure_fds(struct netdev_turbotap *tt, struct ds *problem)
 
 /* Makes the best of it after queues of 'tt' with 'io' could not be opened: a
  * port that works keeps the class and at least the queues that it has, a new
- * one takes the class that can always be had.  Returns 0 or a positive errno
+ * one takes the class that goes by the same option but needs less (a ring is
+ * memory that is locked, and the first queues may have had all that there is),
+ * or else the one that can always be had.  Returns 0 or a positive errno
  * value. */
 static int
 fall_back(struct netdev_turbotap *tt, const struct turbotap_io *io)
     OVS_REQUIRES(tt->linux_.mutex)
 {
     const struct turbotap_io rw = { &turbotap_io_rw, &turbotap_io_rw };
+    const struct turbotap_io plain = {
+        turbotap_io_lookup(turbotap_io_option(io->rx)),
+        turbotap_io_lookup(turbotap_io_option(io->tx)),
+    };
     const struct netdev *netdev = &tt->linux_.up;
     const struct turbotap_io old = tt->io;
 
     if (!netdev->n_rxq) {
+        if ((plain.rx != io->rx || plain.tx != io->tx)
+            && !netdev_turbotap_set_queues(tt, &plain)) {
+            return 0;
+        }
         return netdev_turbotap_set_queues(tt, &rw);
     }
     if ((io->rx == old.rx && io->tx == old.tx)

@@ -221,6 +221,61 @@ test_locked_memory(void **state)
     assert_string_equal(reason, "");
 }
 
+/* Opens two receive queues, of which one may lock its memory.  Returns what
+ * went wrong, 0 if nothing. */
+static int
+open_two_queues(void)
+{
+    const struct turbotap_io_class *plain;
+    struct turbotap_queue_config config = {
+        .direction = TURBOTAP_RX, .hdr_len = TURBOTAP_VNET_HDR_LEN,
+    };
+    struct rlimit limit = { 192 << 10, 192 << 10 };
+    struct turbotap_queue *queues[2];
+    struct turbotap_dev *dev;
+
+    if (setrlimit(RLIMIT_MEMLOCK, &limit)
+        || turbotap_dev_open(TAP, true, &dev)
+        || turbotap_dev_set_n_rxq(dev, 2)
+        || drop_ipc_lock()) {
+        return 1;
+    }
+    config.fd = turbotap_dev_rxq_fd(dev, 0);
+    if (turbotap_queue_open(&turbotap_io_ring, &config, &queues[0])) {
+        return 2;
+    }
+    config.fd = turbotap_dev_rxq_fd(dev, 1);
+    if (turbotap_queue_open(&turbotap_io_ring, &config, &queues[1])
+        != ENOBUFS) {
+        return 3;
+    }
+    plain = turbotap_io_lookup(turbotap_io_option(&turbotap_io_ring));
+    if (plain != &turbotap_io_socket
+        || turbotap_queue_open(plain, &config, &queues[1])) {
+        return 4;
+    }
+    turbotap_queue_close(queues[0]);
+    turbotap_queue_close(queues[1]);
+    turbotap_dev_close(dev);
+    return 0;
+}
+
+/* That a later queue can have no ring is said so, and it can have a socket. */
+static void
+test_limit_met_later(void **state)
+{
+    int status;
+    pid_t pid;
+
+    (void) state;
+    pid = fork();
+    if (!pid) {
+        _exit(open_two_queues());
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 int
 main(void)
 {
@@ -228,6 +283,7 @@ main(void)
         cmocka_unit_test(test_syscalls),
         cmocka_unit_test(test_dropped),
         cmocka_unit_test(test_locked_memory),
+        cmocka_unit_test(test_limit_met_later),
     };
     char reason[TURBOTAP_REASON_LEN];
 
