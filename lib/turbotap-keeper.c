@@ -105,6 +105,9 @@ send_request(struct turbotap_keeper *keeper, struct turbotap_keeper_msg *msg,
     if (error == ECONNRESET) {
         error = EPIPE;
     }
+    if (error == EPIPE && op == TURBOTAP_KEEPER_HELLO) {
+        error = 0;              /* It may have said why, unasked. */
+    }
     if (!error) {
         *r = (struct request) { .op = op, .waited_for = wait };
         snprintf(r->key, sizeof r->key, "%s", key);
