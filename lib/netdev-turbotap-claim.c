@@ -308,6 +308,10 @@ claim_kept(const char *name, struct netdev_turbotap_claim *claim,
             netdev_turbotap_keeper_problem(name, "the port, whose device it "
                                            "may hold, has none until it does",
                                            problem);
+            if (!problem->length) {
+                ds_put_format(problem, "%s: turbotap-keeper, which may hold "
+                              "the port's device, has not answered yet", name);
+            }
             error = EBUSY;
         }
         if (!problem->length) {

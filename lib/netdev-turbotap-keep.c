@@ -38,9 +38,12 @@ VLOG_DEFINE_THIS_MODULE(netdev_turbotap_keep);
 static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(1, 1);
 
 /* For how long the main thread may wait for the keeper, in all since the
- * keeper last said anything; and when one that was asked something is taken
- * for one that does not answer.  In ms. */
+ * keeper last said anything, in ms. */
 #define PATIENCE_MS 500
+
+/* When one that was asked something is taken for one that does not answer, in
+ * ms: a machine that is busy may start it late. */
+#define SILENCE_MS 2000
 
 /* When to try again to connect, in ms: twice as long after each attempt. */
 #define MIN_BACKOFF_MS 1000
@@ -177,11 +180,11 @@ note_answer(bool more)
     if (ready && failure) {
         VLOG_INFO(PROGRAM" answers");
         failure = 0;
-        if (refused) {
-            /* Their ports are configured anew. */
-            refused = false;
-            if_notifier_manual_report();
-        }
+    }
+    if (ready && refused) {
+        /* Their ports are configured anew. */
+        refused = false;
+        if_notifier_manual_report();
     }
 }
 
@@ -393,7 +396,7 @@ check_silence(void)
     OVS_REQUIRES(keeper_mutex)
 {
     if (keeper && !failure && asked_at != LLONG_MAX
-        && time_msec() >= asked_at + PATIENCE_MS) {
+        && time_msec() >= asked_at + SILENCE_MS) {
         VLOG_WARN_RL(&rl, PROGRAM" does not answer");
         failure = ETIMEDOUT;
         patience = 0;
@@ -578,7 +581,7 @@ get_kept(const char *name, bool vnet_hdr, struct turbotap_dev **devp,
         return error;
 
     case ETIMEDOUT:
-        failure = error;
+        note_request();
         patience = 0;
         return EAGAIN;
 
@@ -761,7 +764,7 @@ netdev_turbotap_keeper_wait(void)
     if (keeper) {
         poll_fd_wait(turbotap_keeper_fd(keeper), POLLIN);
         if (!failure && asked_at != LLONG_MAX) {
-            poll_timer_wait_until(asked_at + PATIENCE_MS);
+            poll_timer_wait_until(asked_at + SILENCE_MS);
         }
         if (ready && unsent && !full) {
             poll_immediate_wake();
