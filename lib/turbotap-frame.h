@@ -71,9 +71,10 @@ struct turbotap_frame {
     bool ipv6;                  /* IPv6 if true, IPv4 if false. */
     bool extended;              /* There are IP options, or IPv6 extension
                                  * headers. */
-    bool routing;               /* There is an IPv6 routing header, so that the
-                                 * transport checksum is not over the addresses
-                                 * of the IPv6 header. */
+    bool routing;               /* The transport checksum is not over the
+                                 * addresses of the IP header: there is an IPv6
+                                 * routing header, or turbotap_vnet_parse() saw
+                                 * it from the sum. */
 };
 
 static inline uint16_t

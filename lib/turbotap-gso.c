@@ -31,10 +31,11 @@ turbotap_gso_init(struct turbotap_gso *gso, const void *frame,
     gso->n_segs = payload ? (payload - 1) / gso->seg_size + 1 : 1;
     gso->n_done = 0;
 
-    if (!gso->at.routing) {
+    if (!rx->csum_partial) {
         gso->pseudo_sum = turbotap_frame_pseudo_sum(frame, &gso->at, 0);
     } else {
-        /* It is in the checksum, with the length of the whole. */
+        /* It is in the checksum, with the length of the whole.  That counts,
+         * whatever the addresses are, as in Linux. */
         uint16_t sum;
 
         memcpy(&sum, gso->frame + rx->csum_start + rx->csum_offset,

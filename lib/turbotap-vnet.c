@@ -59,6 +59,25 @@ is_gso_type_of(uint8_t gso_type, const struct turbotap_frame *at)
                             : VIRTIO_NET_HDR_GSO_TCPV4));
 }
 
+/* Returns true if the sum that the host left in the partial checksum of which
+ * '*rx' tells is that of the addresses in the IP header.  It is not if there
+ * is a source route, or a home address, among IP options or extension
+ * headers: then the last destination counts, or the first source.  SCTP has no
+ * such sum. */
+static bool
+is_sum_of_addrs(const uint8_t *frame, const struct turbotap_vnet_rx *rx)
+{
+    uint32_t len = rx->at.end - rx->at.l4_ofs;
+    uint16_t sum, csum;
+
+    if (rx->at.proto == IPPROTO_SCTP) {
+        return true;
+    }
+    sum = turbotap_csum_fold(turbotap_frame_pseudo_sum(frame, &rx->at, len));
+    memcpy(&csum, frame + rx->csum_start + rx->csum_offset, sizeof csum);
+    return sum == csum;
+}
+
 int
 turbotap_vnet_parse(const void *hdr_, const void *frame_, size_t size,
                     struct turbotap_vnet_rx *rx)
@@ -93,6 +112,10 @@ turbotap_vnet_parse(const void *hdr_, const void *frame_, size_t size,
                 || rx->csum_offset
                    != turbotap_frame_csum_offset(rx->at.proto)))) {
         rx->at.proto = 0;
+    }
+    if (rx->csum_partial && rx->at.proto && rx->at.extended
+        && !is_sum_of_addrs(frame, rx)) {
+        rx->at.routing = true;
     }
     if (gso_type == VIRTIO_NET_HDR_GSO_NONE) {
         return 0;

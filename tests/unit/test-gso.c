@@ -166,12 +166,55 @@ test_routing_header(void **state)
     }
 }
 
+/* The same for IPv4, with a loose source route: the sum is over the last
+ * address of it.  The switch must not be told that it is over those of the IP
+ * header. */
+static void
+test_source_route(void **state)
+{
+    static const uint8_t route[] = { 131, 7, 4, 192, 0, 2, 77, 1 };
+    const struct packet_recipe r = {
+        .flags = ACK, .payload = 4000, .ip_options = sizeof route,
+    };
+    uint8_t hdr[TURBOTAP_VNET_HDR_LEN];
+    struct turbotap_vnet_rx rx;
+    struct turbotap_gso gso;
+    uint8_t segment[2000];
+    uint32_t sum;
+
+    (void) state;
+    packet_make(&large, &r);
+    memcpy(large.octets + large.l3 + 20, route, sizeof route);
+    memcpy(&expected, &large, sizeof large);
+    memcpy(expected.octets + large.l3 + 16, &route[3], 4);
+    sum = packet_pseudo_sum(&expected, &r);
+    large.octets[large.l4 + 16] = sum >> 8;
+    large.octets[large.l4 + 17] = sum;
+    make_hdr(hdr, &r, 1400);
+    assert_int_equal(turbotap_vnet_parse(hdr, large.octets, large.size, &rx),
+                     0);
+    assert_true(rx.at.routing);
+
+    turbotap_gso_init(&gso, large.octets, &rx);
+    while (turbotap_gso_left(&gso)) {
+        uint32_t len = turbotap_gso_next(&gso, segment);
+
+        memcpy(expected.octets, segment, len);
+        memcpy(expected.octets + large.l3 + 16, &route[3], 4);
+        expected.size = len;
+        assert_int_equal(packet_sum(packet_pseudo_sum(&expected, &r),
+                                    segment + large.l4, len - large.l4),
+                         0xffff);
+    }
+}
+
 int
 main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_routing_header),
+        cmocka_unit_test(test_source_route),
     };
 
     return cmocka_run_group_tests_name("gso", tests, NULL, NULL);
