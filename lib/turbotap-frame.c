@@ -20,6 +20,10 @@
 /* The most IPv6 extension headers to look at. */
 #define MAX_EXT_HDRS 8
 
+/* The last place to look for an IP header at, so that its transport header is
+ * at one that has 16 bits, too. */
+#define MAX_L3_OFS (UINT16_MAX - TURBOTAP_IPV6_HLEN - MAX_EXT_HDRS * 256 * 8)
+
 /* Does the work of turbotap_frame_parse() from the IPv6 header on, which is at
  * 'at->l3_ofs'. */
 static bool
@@ -92,9 +96,9 @@ turbotap_frame_parse(const void *frame_, size_t size,
 
     memset(at, 0, sizeof *at);
     at->l3_ofs = TURBOTAP_ETH_HLEN;
-    while ((type == ETH_P_8021Q || type == ETH_P_8021AD)
-           && at->n_vlans < TURBOTAP_FRAME_MAX_VLANS) {
-        if (at->l3_ofs + TURBOTAP_VLAN_HLEN > size) {
+    while (type == ETH_P_8021Q || type == ETH_P_8021AD) {
+        if (at->l3_ofs + TURBOTAP_VLAN_HLEN > size
+            || at->l3_ofs + TURBOTAP_VLAN_HLEN > MAX_L3_OFS) {
             return false;
         }
         at->l3_ofs += TURBOTAP_VLAN_HLEN;

@@ -19,7 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The most VLAN tags that are looked behind. */
+/* The most VLAN tags before the longest IP packet, and those of packets that
+ * are merged.  Behind how many of them others are found is not limited. */
 #define TURBOTAP_FRAME_MAX_VLANS 2
 
 /* The longest frame of a host, in octets: the longest IP packet, in Ethernet
@@ -66,7 +67,7 @@ struct turbotap_frame {
     uint16_t l3_ofs;            /* The IP header. */
     uint16_t l4_ofs;            /* The transport header. */
     uint32_t end;               /* The first octet behind the IP packet. */
-    uint8_t n_vlans;
+    uint16_t n_vlans;
     uint8_t proto;              /* The transport protocol, IPPROTO_*. */
     bool ipv6;                  /* IPv6 if true, IPv4 if false. */
     bool extended;              /* There are IP options, or IPv6 extension

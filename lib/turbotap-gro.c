@@ -92,6 +92,7 @@ is_mergeable(const struct segment *s)
     const uint8_t *l4 = s->data + s->at.l4_ofs;
 
     if (!s->payload_ofs || s->at.extended || !payload_len(s)
+        || s->at.n_vlans > TURBOTAP_FRAME_MAX_VLANS
         || (!s->at.ipv6
             && turbotap_get_be16(&l3[TURBOTAP_IPV4_CSUM]) == 0xffff)) {
         return false;

@@ -116,6 +116,8 @@ test_cut(void **state)
         { .flags = ACK, .payload = 10000, .id = 0xfffe, .seq = 0xffffff00 },
         { .flags = ACK, .payload = 10000, .tcp_options = 40,
           .ip_options = 40, .n_vlans = 2 },
+        { .flags = ACK, .payload = 10000, .n_vlans = 3 },
+        { .flags = ACK, .payload = 10000, .n_vlans = 20, .ipv6 = true },
         { .flags = ACK | CWR, .payload = 10000, .ipv6 = true,
           .tcp_options = 12 },
         { .flags = ACK, .payload = 10000, .ipv6 = true, .n_vlans = 1,

@@ -202,7 +202,7 @@ test_parse_csum(void **state)
         { { .n_vlans = 2, .proto = IPPROTO_TCP }, true },
         { { .ipv6 = true, .ext_hdr = IPPROTO_ROUTING,
             .proto = IPPROTO_TCP }, true },
-        { { .n_vlans = 3, .proto = IPPROTO_TCP }, false },
+        { { .n_vlans = 3, .proto = IPPROTO_TCP }, true },
         { { .fragment = true, .proto = IPPROTO_UDP }, false },
         { { .ipv6 = true, .ext_hdr = IPPROTO_FRAGMENT,
             .proto = IPPROTO_TCP }, false },
