@@ -23,9 +23,10 @@
 /* The longest IP packet, in octets. */
 #define MAX_IP_LEN 65535
 
-/* So many flows can have a train at a time, a power of 2. */
-#define N_SLOTS 16
-#define SLOT_BITS 4
+/* The slots for trains that may grow.  Twice as many as there can be flows in
+ * a batch, so that few share one. */
+#define SLOT_BITS 6
+#define N_SLOTS (1 << SLOT_BITS)
 
 #define NONE UINT8_MAX
 

@@ -500,6 +500,36 @@ test_property(void **state)
     assert_true(n_out < n_in / 2);
 }
 
+/* Packets of as many flows as a busy port may see in one batch, in any order:
+ * few flows keep each other from growing. */
+static void
+test_many_flows(void **state)
+{
+    enum { FLOWS = 8, ROUNDS = 300 };
+    unsigned int n_frames = 0, n_flows = 0;
+    uint32_t random = 1;
+
+    (void) state;
+    for (unsigned int round = 0; round < ROUNDS; round++) {
+        unsigned int sent[FLOWS] = { 0 };
+
+        for (unsigned int i = 0; i < N; i++) {
+            unsigned int flow;
+
+            random = random * 1664525 + 1013904223;
+            flow = (random >> 16) % FLOWS;
+            n_flows += !sent[flow];
+            put(i, &(struct packet_recipe) {
+                    .flags = ACK, .payload = 100, .flow = round + 31 * flow,
+                    .seq = sent[flow] * 100, .id = sent[flow] });
+            sent[flow]++;
+        }
+        n_frames += merge(N, ALL);
+    }
+    print_message("# %u flows in %u frames\n", n_flows, n_frames);
+    assert_true(n_frames * 4 < n_flows * 5);
+}
+
 int
 main(void)
 {
@@ -514,6 +544,7 @@ main(void)
         cmocka_unit_test(test_extensions),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_property),
+        cmocka_unit_test(test_many_flows),
     };
 
     return cmocka_run_group_tests_name("gro", tests, NULL, NULL);
