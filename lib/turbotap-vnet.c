@@ -86,6 +86,7 @@ turbotap_vnet_parse(const void *hdr_, const void *frame_, size_t size,
     const uint8_t *frame = frame_;
     uint8_t flags = hdr[FLAGS];
     uint8_t gso_type = hdr[GSO_TYPE];
+    uint32_t payload;
 
     memset(rx, 0, sizeof *rx);
     if (flags & ~(VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID)) {
@@ -132,7 +133,10 @@ turbotap_vnet_parse(const void *hdr_, const void *frame_, size_t size,
         return EINVAL;
     }
     rx->seg_size = get_le16(&hdr[GSO_SIZE]);
-    return rx->seg_size ? 0 : EINVAL;
+    payload = rx->at.end - turbotap_frame_payload(frame, &rx->at);
+    return (rx->seg_size
+            && payload <= (uint32_t) rx->seg_size * TURBOTAP_VNET_MAX_SEGS
+            ? 0 : EINVAL);
 }
 
 void

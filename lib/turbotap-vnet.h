@@ -30,6 +30,11 @@
 /* Size of the header, in octets. */
 #define TURBOTAP_VNET_HDR_LEN 12
 
+/* The most packets that one frame is cut into.  Linux sends no TCP segments of
+ * less than 16 octets of payload in frames of 64 kB (TCP_MIN_SND_MSS, 48, less
+ * 32 of options), and no more than 128 UDP datagrams in one. */
+#define TURBOTAP_VNET_MAX_SEGS 4096
+
 /* What is known about a frame that was received. */
 struct turbotap_vnet_rx {
     bool csum_good;             /* The transport checksum was verified. */
@@ -72,7 +77,8 @@ uint16_t turbotap_vnet_csum_start(const void *hdr);
 
 /* Stores in '*rx' what the header at 'hdr' says about the 'size' octets at
  * 'frame', at least an Ethernet header.  Returns 0, or EINVAL if it says what
- * is not true of the frame, or what nobody agreed to. */
+ * is not true of the frame, or what nobody agreed to, such as
+ * more packets than TURBOTAP_VNET_MAX_SEGS. */
 int turbotap_vnet_parse(const void *hdr, const void *frame, size_t size,
                         struct turbotap_vnet_rx *rx);
 

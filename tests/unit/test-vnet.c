@@ -292,6 +292,27 @@ test_parse_gso(void **state)
     }
 }
 
+/* A frame that whoever has a packet socket wants cut into thousands of
+ * packets. */
+static void
+test_parse_too_many(void **state)
+{
+    const struct recipe r = {
+        .proto = IPPROTO_TCP, .payload = TURBOTAP_VNET_MAX_SEGS + 1
+    };
+    uint8_t hdr[TURBOTAP_VNET_HDR_LEN];
+    struct turbotap_vnet_rx rx;
+
+    (void) state;
+    make_frame(&frame, &r);
+    for (int seg_size = 1; seg_size <= 2; seg_size++) {
+        make_hdr(hdr, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4,
+                 frame.l4 + 8, seg_size, frame.l4, csum_offset(&frame));
+        assert_int_equal(parse(hdr, &frame, frame.size, &rx),
+                         seg_size == 1 ? EINVAL : 0);
+    }
+}
+
 static void
 test_parse_malformed(void **state)
 {
@@ -573,6 +594,7 @@ main(void)
         cmocka_unit_test(test_parse_csum),
         cmocka_unit_test(test_parse_gso),
         cmocka_unit_test(test_parse_malformed),
+        cmocka_unit_test(test_parse_too_many),
         cmocka_unit_test(test_complete),
         cmocka_unit_test(test_complete_zero),
         cmocka_unit_test(test_write_csum),
