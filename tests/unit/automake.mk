@@ -15,6 +15,7 @@ unit_tests = \
 	tests/unit/test-idle \
 	tests/unit/test-io \
 	tests/unit/test-keeper \
+	tests/unit/test-kernel-gso \
 	tests/unit/test-link \
 	tests/unit/test-merge \
 	tests/unit/test-place \
@@ -56,6 +57,10 @@ tests_unit_test_keeper_SOURCES = \
 	tests/unit/test-keeper-foreign.c \
 	tests/unit/test-keeper-process.c \
 	$(unit_test_host)
+tests_unit_test_kernel_gso_SOURCES = \
+	tests/unit/test-kernel-gso.c \
+	$(unit_test_host) \
+	$(unit_test_packet)
 tests_unit_test_link_SOURCES = tests/unit/test-link.c $(unit_test_host)
 tests_unit_test_merge_SOURCES = \
 	tests/unit/test-merge.c \
