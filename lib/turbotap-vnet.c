@@ -86,7 +86,7 @@ turbotap_vnet_parse(const void *hdr_, const void *frame_, size_t size,
     const uint8_t *frame = frame_;
     uint8_t flags = hdr[FLAGS];
     uint8_t gso_type = hdr[GSO_TYPE];
-    uint32_t payload;
+    uint32_t payload_ofs;
 
     memset(rx, 0, sizeof *rx);
     if (flags & ~(VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID)) {
@@ -126,16 +126,17 @@ turbotap_vnet_parse(const void *hdr_, const void *frame_, size_t size,
      * completed has verified it.  With a routing header it cannot be computed
      * anew. */
     rx->csum_good = !rx->csum_partial;
+    payload_ofs = turbotap_frame_payload(frame, &rx->at);
     if (!is_gso_type_of(gso_type, &rx->at)
-        || !turbotap_frame_payload(frame, &rx->at)
+        || !payload_ofs
         || (rx->csum_good && rx->at.routing)
         || get_le16(&hdr[HDR_LEN]) > size) {
         return EINVAL;
     }
     rx->seg_size = get_le16(&hdr[GSO_SIZE]);
-    payload = rx->at.end - turbotap_frame_payload(frame, &rx->at);
     return (rx->seg_size
-            && payload <= (uint32_t) rx->seg_size * TURBOTAP_VNET_MAX_SEGS
+            && (rx->at.end - payload_ofs
+                <= (uint32_t) rx->seg_size * TURBOTAP_VNET_MAX_SEGS)
             ? 0 : EINVAL);
 }
 
