@@ -26,7 +26,7 @@
 #define ID2 "11234567-89ab-cdef-0123-456789abcdef"
 
 /* A folder for the file, and the name of that. */
-static char folder[] = "test-record-XXXXXX";
+static char folder[] = "/tmp/test-record-XXXXXX";
 static char path[PATH_MAX];
 
 static int
