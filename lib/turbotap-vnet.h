@@ -31,9 +31,9 @@
 #define TURBOTAP_VNET_HDR_LEN 12
 
 /* The most packets that one frame is cut into.  Linux sends no TCP segments of
- * less than 16 octets of payload in frames of 64 kB (TCP_MIN_SND_MSS, 48, less
- * 32 of options), and no more than 128 UDP datagrams in one. */
-#define TURBOTAP_VNET_MAX_SEGS 4096
+ * less than 8 octets of payload in frames of 64 kB (TCP_MIN_GSO_SIZE of
+ * include/net/tcp.h), and no more than 128 UDP datagrams in one. */
+#define TURBOTAP_VNET_MAX_SEGS 8192
 
 /* What is known about a frame that was received. */
 struct turbotap_vnet_rx {
