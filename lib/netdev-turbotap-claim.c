@@ -618,6 +618,7 @@ netdev_turbotap_claim(const char *name, struct netdev_turbotap_claim *claim,
     size_t length = problem->length;
     int error;
 
+    memset(claim, 0, sizeof *claim);
     ovs_mutex_lock(&claim_mutex);
     error = open_all();
     if (!error) {
