@@ -52,6 +52,22 @@ identity(const struct netdev_turbotap *tt)
     return turbotap_dev_rxq_fd(tt->dev, 0);
 }
 
+/* Asks the kernel where the device of 'tt' is and what its link is like, and
+ * takes note of nothing.  Returns 0 or a positive errno value as
+ * turbotap_place_find() does. */
+static int
+ask(const struct netdev_turbotap *tt, struct turbotap_place *place,
+    struct turbotap_link_info *info)
+    OVS_EXCLUDED(link_mutex)
+{
+    int error;
+
+    ovs_mutex_lock(&link_mutex);
+    error = turbotap_place_find(identity(tt), links, place, info);
+    ovs_mutex_unlock(&link_mutex);
+    return error;
+}
+
 /* Takes note that the device of 'tt' is at 'place'. */
 static void
 set_place(struct netdev_turbotap *tt, const struct turbotap_place *place)
@@ -176,9 +192,7 @@ netdev_turbotap_update_link(struct netdev_turbotap *tt)
         return ENODEV;
     }
 
-    ovs_mutex_lock(&link_mutex);
-    error = turbotap_place_find(identity(tt), links, &place, &info);
-    ovs_mutex_unlock(&link_mutex);
+    error = ask(tt, &place, &info);
     if (!error) {
         set_place(tt, &place);
         set_link(tt, &info);
@@ -210,9 +224,7 @@ netdev_turbotap_read_link_stats(struct netdev_turbotap *tt)
     int error = ENODEV;
 
     if (!tt->gone) {
-        ovs_mutex_lock(&link_mutex);
-        error = turbotap_place_find(identity(tt), links, &place, &info);
-        ovs_mutex_unlock(&link_mutex);
+        error = ask(tt, &place, &info);
     }
     if (!error) {
         tt->link.stats = info.stats;
@@ -233,9 +245,7 @@ netdev_turbotap_read_qdisc(struct netdev_turbotap *tt, char kind[IFNAMSIZ])
     int error = ENODEV;
 
     if (!tt->gone) {
-        ovs_mutex_lock(&link_mutex);
-        error = turbotap_place_find(identity(tt), links, &place, &info);
-        ovs_mutex_unlock(&link_mutex);
+        error = ask(tt, &place, &info);
     }
     ovs_strlcpy(kind, error ? "" : info.qdisc, IFNAMSIZ);
     return error;
@@ -282,9 +292,7 @@ netdev_turbotap_find_link(struct netdev_turbotap *tt)
     struct turbotap_place place;
     int error;
 
-    ovs_mutex_lock(&link_mutex);
-    error = turbotap_place_find(identity(tt), links, &place, &info);
-    ovs_mutex_unlock(&link_mutex);
+    error = ask(tt, &place, &info);
     return error ? error : netdev_turbotap_set_link(tt, &place, &info);
 }
 
